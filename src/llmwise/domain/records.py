@@ -1,0 +1,74 @@
+"""What is kept of a request: exactly these columns. Append-only; a record is written once, when all is settled."""
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+Outcome: TypeAlias = Literal["complete", "provider_error", "rejected", "cut", "timeout", "client_gone", "skipped"]
+"""How an attempt ended. `rejected` is the caller's fault; `skipped` never reached the provider."""
+
+Mode: TypeAlias = Literal["chat", "compare", "blend", "judge"]
+
+
+class AttemptRecord(Struct, frozen=True, array_like=True):
+    """One attempt, settled. Money in nano-USD, times in ms from the attempt's start; `None` is "not known".
+    `cost_nanousd` is `None` for a model without a price, which is not free."""
+
+    id: str
+    request_id: str
+    number: int
+    model: str
+    provider: str
+    sent_model: str
+    answered_model: str | None
+    outcome: Outcome
+    code: str | None
+    upstream_status: int | None
+    started_at_ms: int
+    latency_ms: int
+    ttft_ms: int | None
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    usage_estimated: bool
+    cost_nanousd: int | None
+    finish_reason: str | None
+
+
+class RequestRecord(Struct, frozen=True, array_like=True):
+    """One request, settled: sums over its attempts. `created_at_ms` is Unix time. `status` is the HTTP status that the
+    caller got, or would have got had the headers not been out. `warnings` and `route` are JSON text."""
+
+    id: str
+    key_id: str
+    created_at_ms: int
+    mode: Mode
+    dialect: str
+    stream: bool
+    requested_model: str
+    model: str | None
+    provider: str | None
+    status: int
+    code: str | None
+    finish_reason: str | None
+    attempts: int
+    latency_ms: int
+    ttft_ms: int | None
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    usage_estimated: bool
+    cost_nanousd: int | None
+    task_type: str | None
+    confidence: float | None
+    auto_strategy: str | None
+    goal: str | None
+    conversation_id: str | None
+    route: str | None
+    warnings: str | None
+    prompt: str | None
+    answer: str | None

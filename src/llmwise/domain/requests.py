@@ -1,0 +1,104 @@
+"""What a caller asks for, in no dialect's shape. `None` always means "not said": it is never sent on."""
+
+from typing import Any, Literal, TypeAlias
+
+from msgspec import UNSET, Struct, UnsetType
+
+from llmwise.domain.messages import Message
+
+Goal: TypeAlias = Literal["balanced", "latency", "cost", "reliability"]
+Strategy: TypeAlias = Literal["rate-limit", "latency", "cost", "round-robin"]
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+Dialect: TypeAlias = Literal["native", "openai", "responses", "anthropic"]
+
+AUTO = "auto"
+"""The model name that lets the gateway choose."""
+
+
+class Tool(Struct, frozen=True):
+    """A function that the model may call. `parameters` is a JSON Schema, as the caller wrote it."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ToolChoice(Struct, frozen=True):
+    """`auto`, `none`, `required` (some tool), or `tool` with the `name` of the one that must be called."""
+
+    mode: Literal["auto", "none", "required", "tool"]
+    name: str | None = None
+
+
+class ResponseFormat(Struct, frozen=True):
+    """`text`, any `json_object`, or an instance of `schema` (a JSON Schema)."""
+
+    kind: Literal["text", "json_object", "json_schema"]
+    schema: dict[str, Any] | None = None
+    name: str | None = None
+    strict: bool | None = None
+
+
+class Thinking(Struct, frozen=True):
+    """How much to think: an effort word or a budget in tokens; the other is derived by the provider's profile."""
+
+    effort: Effort | None = None
+    budget_tokens: int | None = None
+
+
+class Sampling(Struct, frozen=True):
+    """How tokens are drawn and when to stop. Temperature is 0 to 2, top_p 0 to 1, penalties -2 to 2."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+
+class Routing(Struct, frozen=True):
+    """A chain asked for by the caller: models tried after the requested one, in the order that `strategy` makes."""
+
+    fallback: tuple[str, ...] = ()
+    strategy: Strategy = "rate-limit"
+
+
+class Passthrough(Struct, frozen=True):
+    """The caller's own body, kept for the hop to a provider that speaks the same dialect.
+
+    `fields` maps each top-level key to its JSON text; keys that the gateway does not know are kept too.
+    """
+
+    dialect: Dialect
+    fields: dict[str, bytes]
+
+
+class ChatRequest(Struct, frozen=True):
+    """One question to one model, whichever endpoint it came through.
+
+    `model` is the *requested* name: a catalog id, an alias or `auto`. `goal` weighs candidates when the
+    gateway chooses. `strict` refuses what a target can't take instead of dropping it with a warning.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    stream: bool = False
+    sampling: Sampling = Sampling()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    thinking: Thinking | None = None
+    routing: Routing | None = None
+    goal: Goal | None = None
+    user: str | None = None
+    metadata: dict[str, str] | UnsetType = UNSET
+    conversation_id: str | None = None
+    strict: bool = False
+    passthrough: Passthrough | None = None
