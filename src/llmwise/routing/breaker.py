@@ -78,9 +78,9 @@ def step(
     """What an attempt's end means. `probe` is the attempt's `Admission.probe`.
 
     An attempt admitted before the circuit opened may end after: its success does not close what others opened, and its
-    failure does not lengthen the pause.
+    failure does not lengthen the pause. The success of a probe that was given up still closes.
     """
-    if state.phase != "closed" and probe != state.probe:
+    if state.phase != "closed" and probe != state.probe and not (probe and effect == "success"):
         return state
     if effect == "none":
         # A probe that says nothing about the provider gives its place to the next.

@@ -1,9 +1,9 @@
 """The order in which a chain is tried, by the strategy that the caller named. Pure; ties keep the caller's order.
 
-    rate-limit    as given, but a target whose provider asked for a pause (429) goes last until the pause is over
-    latency       fastest first token first, as measured here; the never measured stay behind the measured
-    cost          cheapest expected answer first; a model without a price is last, never first
-    round-robin   as given, rotated by one with each use of the same chain
+rate-limit    as given, but a target whose provider asked for a pause (429) goes last until the pause is over
+latency       fastest first token first, as measured here; the never measured stay behind the measured
+cost          cheapest expected answer first; a model without a price is last, never first
+round-robin   as given, rotated by one with each use of the same chain
 """
 
 from collections.abc import Mapping, Sequence

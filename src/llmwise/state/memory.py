@@ -34,6 +34,7 @@ class MemoryState:
         *,
         probe: int = 0,
         ttft_ms: float | None = None,
+        latency_ms: float | None = None,
         retry_after_s: float | None = None,
         limited: bool = False,
         reason: str | None = None,
@@ -57,6 +58,7 @@ class MemoryState:
                 self._health.get(target, UNSEEN),
                 failed=effect is not None,
                 ttft_ms=ttft_ms,
+                latency_ms=latency_ms,
                 limited_until=now + (retry_after_s or self.settings.open_s) if limited else 0.0,
             )
 

@@ -1,0 +1,191 @@
+"""The plain ASGI side of a request: admit the caller, read the body within bounds, write the answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from llmwise.api.auth import credential_of
+from llmwise.api.errors import error_headers
+from llmwise.api.limits import Standing, Work
+from llmwise.api.services import Services
+from llmwise.domain.errors import (
+    BodyTimeout,
+    GatewayError,
+    InvalidJSON,
+    PayloadTooLarge,
+    RateLimited,
+    Unprocessable,
+    UnsupportedMediaType,
+)
+from llmwise.domain.ids import RequestId
+from llmwise.domain.validation import did_you_mean, field_of, misfit, shown, value_at
+from llmwise.storage.store import KeyRow
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+T = TypeVar("T")
+
+MAX_JSON_DEPTH = 64
+"""Only free-form values (JSON Schemas, arguments) can be deep: all else has the depth of its type."""
+
+JSON = (b"content-type", b"application/json")
+
+
+class ClientGone(Exception):
+    """The caller left before it had sent its request."""
+
+
+class Caller(Struct, frozen=True):
+    """Who is calling, and where it stands in its limits."""
+
+    key: KeyRow
+    standing: Standing
+
+    def headers(self) -> Headers:
+        standing = self.standing
+        return [
+            (b"x-ratelimit-limit", b"%d" % standing.limit),
+            (b"x-ratelimit-remaining", b"%d" % standing.remaining),
+            (b"x-ratelimit-reset", b"%d" % standing.reset_s),
+        ]
+
+
+async def admit(services: Services, headers: Headers, work: Work) -> Caller:
+    """Authenticate, then count against the limits. Raises `Unauthorized` and `RateLimited`."""
+    credential = credential_of(headers)
+    key = services.authenticator.cached(credential)
+    if key is None:
+        key = await services.authenticator.authenticate(credential)
+    return Caller(key, services.limiter.count(key.id, work))
+
+
+async def read_body(services: Services, headers: Headers, receive: Receive) -> bytes:
+    """The whole body. Raises `PayloadTooLarge`, before reading where the length is announced, `UnsupportedMediaType`,
+    `BodyTimeout`, and `ClientGone`."""
+    limit = services.edge.max_body_bytes
+    for name, value in headers:
+        if name == b"content-length":
+            if value.isdigit() and int(value) > limit:
+                raise _too_large(limit)
+        elif name == b"content-type":
+            if not value.lower().startswith((b"application/json", b"text/plain")) and b"+json" not in value.lower():
+                raise UnsupportedMediaType(
+                    f"content-type {value.decode('latin-1')!r}: send the body as application/json"
+                )
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise UnsupportedMediaType(f"content-encoding {value.decode('latin-1')!r}: send the body unencoded")
+    message = await _receive(services, receive)
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False):
+        pieces, size = [body], len(body)
+        deadline = asyncio.get_running_loop().time() + services.edge.body_read_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                while message.get("more_body", False):
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    pieces.append(message.get("body", b""))
+                    size += len(pieces[-1])
+                    if size > limit:
+                        raise _too_large(limit)
+        except TimeoutError:
+            raise _too_slow(services) from None
+        body = b"".join(pieces)
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+async def _receive(services: Services, receive: Receive) -> MutableMapping[str, Any]:
+    try:
+        async with asyncio.timeout(services.edge.body_read_s):
+            message = await receive()
+    except TimeoutError:
+        raise _too_slow(services) from None
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body is over {limit} bytes ([server] max_body_bytes); send less", limit_bytes=limit)
+
+
+def _too_slow(services: Services) -> BodyTimeout:
+    return BodyTimeout(f"the body did not come within {services.edge.body_read_s:g} s ([server] body_read_s)")
+
+
+def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+    """A body as its struct. Raises `InvalidJSON`, or `Unprocessable` naming the field, the value and what to do."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _unfit(str(error), body, decoder.type) from error
+    except RecursionError:
+        raise InvalidJSON("the JSON is nested too deeply", code="json_too_deep") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        what = str(error) or "not UTF-8"
+        raise InvalidJSON(f"the body is not JSON: {what}") from error
+
+
+def check_depth(value: object, path: str, limit: int = MAX_JSON_DEPTH) -> None:
+    """Raises `InvalidJSON` when a free-form value is nested deeper than `limit`."""
+    level = [value]
+    for _ in range(limit):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
+        ]
+        if not level:
+            return
+    raise InvalidJSON(f"{path}: nested deeper than {limit} levels", code="json_too_deep", param=path)
+
+
+def _unfit(message: str, body: bytes, type_: object) -> Unprocessable:
+    wrong = misfit(message)
+    value = value_at(msgspec.json.decode(body), wrong.keys)
+    if wrong.unknown:
+        known = getattr(type_, "__struct_fields__", ()) if not wrong.keys else ()
+        given = shown(field_of(value, wrong.unknown))
+        text = f"{wrong.path} = {given}: unknown field{did_you_mean(wrong.unknown, known)}; leave it out"
+    elif wrong.missing:
+        text = f"{wrong.path}: is required"
+    else:
+        text = f"{wrong.path or 'body'} = {shown(value)}: {wrong.what}"
+    return Unprocessable(text, param=wrong.path or None)
+
+
+async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """One whole answer."""
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def refuse(
+    send: Send,
+    error: GatewayError,
+    request_id: RequestId,
+    render: Callable[[GatewayError, str], bytes],
+    caller: Caller | None,
+) -> None:
+    """An error as the whole answer, in the dialect that `render` speaks."""
+    headers: Headers = [JSON, (b"x-request-id", request_id.encode()), *error_headers(error)]
+    if caller is not None:
+        headers += caller.headers()
+    elif isinstance(error, RateLimited):
+        limit, reset = error.details.get("limit", 0), error.retry_after_s or 0
+        headers += [
+            (b"x-ratelimit-limit", b"%d" % limit),
+            (b"x-ratelimit-remaining", b"0"),
+            (b"x-ratelimit-reset", b"%d" % reset),
+        ]
+    await respond(send, error.status, headers, render(error, request_id))

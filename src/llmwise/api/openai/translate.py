@@ -1,0 +1,223 @@
+"""OpenAI's chat bodies to domain requests. Pure."""
+
+from collections.abc import Sequence
+from typing import get_args
+
+import msgspec
+from msgspec import Struct
+from msgspec.json import encode
+
+from llmwise.domain.errors import InvalidRequest
+from llmwise.domain.messages import (
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Role,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from llmwise.domain.requests import (
+    ChatRequest,
+    Effort,
+    Passthrough,
+    ResponseFormat,
+    Routing,
+    Sampling,
+    Strategy,
+    Thinking,
+    Tool,
+    ToolChoice,
+)
+from llmwise.wire import openai as wire
+
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+MAX_CHAIN = 8
+
+
+class RoutingField(Struct, frozen=True, forbid_unknown_fields=True):
+    fallback: list[str] = []
+    strategy: Strategy = "rate-limit"
+
+
+class ChatBody(wire.ChatCompletionRequest, frozen=True):
+    """OpenAI's body and, as an extra field, the gateway's `routing`."""
+
+    routing: RoutingField | None = None
+
+
+OURS = frozenset({"routing"})
+"""Fields that the gateway itself consumes: they never go on to a provider."""
+
+
+def to_request(body: ChatBody, fields: dict[str, bytes]) -> ChatRequest:
+    """`fields` are the body's top-level fields as JSON text. Raises `InvalidRequest`, naming the field."""
+    if not body.messages:
+        raise InvalidRequest("messages: is empty; give at least one message", param="messages")
+    if body.n is not None and body.n != 1:
+        raise InvalidRequest(f"n = {body.n}: one answer a request; ask again for more", param="n")
+    _bounds(body)
+    routing = None
+    if body.routing is not None:
+        fallback = tuple(dict.fromkeys(body.routing.fallback))
+        if len(fallback) > MAX_CHAIN:
+            raise InvalidRequest(f"routing.fallback: {len(fallback)} models; at most {MAX_CHAIN}", param="routing")
+        routing = Routing(fallback, body.routing.strategy)
+    max_tokens = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
+    stop = body.stop
+    return ChatRequest(
+        model=body.model,
+        messages=tuple([_message(message, index) for index, message in enumerate(body.messages)]),
+        stream=bool(body.stream),
+        sampling=Sampling(
+            temperature=body.temperature,
+            top_p=body.top_p,
+            top_k=body.top_k,
+            max_tokens=max_tokens,
+            stop=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
+            seed=body.seed,
+            presence_penalty=body.presence_penalty,
+            frequency_penalty=body.frequency_penalty,
+            logprobs=body.logprobs,
+            top_logprobs=body.top_logprobs,
+        ),
+        tools=tuple([_tool(tool) for tool in body.tools]) if body.tools else (),
+        tool_choice=_tool_choice(body.tool_choice),
+        parallel_tool_calls=body.parallel_tool_calls,
+        response_format=_response_format(body.response_format),
+        thinking=_thinking(body.reasoning_effort),
+        routing=routing,
+        user=body.user,
+        metadata=body.metadata if body.metadata is not None else msgspec.UNSET,
+        passthrough=Passthrough("openai", {name: text for name, text in fields.items() if name not in OURS}),
+    )
+
+
+def _bounds(body: ChatBody) -> None:
+    for name, value, least, most in (
+        ("temperature", body.temperature, 0, 2),
+        ("top_p", body.top_p, 0, 1),
+        ("presence_penalty", body.presence_penalty, -2, 2),
+        ("frequency_penalty", body.frequency_penalty, -2, 2),
+    ):
+        if value is not None and not least <= value <= most:
+            raise InvalidRequest(f"{name} = {value}: must be between {least} and {most}", param=name)
+    for name, count in (("max_tokens", body.max_tokens), ("max_completion_tokens", body.max_completion_tokens)):
+        if count is not None and count < 1:
+            raise InvalidRequest(f"{name} = {count}: must be at least 1", param=name)
+
+
+def _message(message: wire.Message, index: int) -> Message:
+    role = ROLES.get(message.role)
+    where = f"messages[{index}]"
+    if role is None:
+        raise InvalidRequest(
+            f"{where}.role = {message.role!r}: must be one of {', '.join(ROLES)}", param=f"{where}.role"
+        )
+    content = message.content
+    if type(content) is str and role != "tool" and message.tool_calls is None and role != "assistant":
+        return Message(role, (Text(content),), message.name)
+    parts: list[Part] = []
+    if message.reasoning_content or message.reasoning:
+        parts.append(Reasoning(message.reasoning_content or message.reasoning or "", family="openai"))
+    if isinstance(content, str):
+        if content or not message.tool_calls:
+            parts.append(Text(content))
+    elif content is not None:
+        parts += [_part(part, f"{where}.content[{i}]") for i, part in enumerate(content)]
+    if role == "tool":
+        if not message.tool_call_id:
+            raise InvalidRequest(
+                f"{where}.tool_call_id: is required in a message of role 'tool'", param=f"{where}.tool_call_id"
+            )
+        taken = tuple(part for part in parts if isinstance(part, Text | Image | Document))
+        return Message("tool", (ToolResult(message.tool_call_id, taken, name=message.name),))
+    for call in message.tool_calls or ():
+        parts.append(ToolCall(call.id, call.function.name, call.function.arguments))
+    if message.refusal:
+        parts.append(Text(message.refusal))
+    if not parts:
+        raise InvalidRequest(f"{where}.content: is required", param=f"{where}.content")
+    return Message(role, tuple(parts), message.name)
+
+
+def _part(part: wire.ContentPart, where: str) -> Part:
+    match part.type:
+        case "text":
+            if part.text is None:
+                raise InvalidRequest(f"{where}.text: is required", param=where)
+            return Text(part.text)
+        case "image_url":
+            given = part.image_url
+            if given is None:
+                raise InvalidRequest(f"{where}.image_url: is required", param=where)
+            url, detail = (given, None) if isinstance(given, str) else (given.url, given.detail)
+            media_type, data = _data_url(url)
+            return Image(url=None if data else url, data=data, media_type=media_type, detail=detail)
+        case "file" if part.file is not None and part.file.file_data is not None:
+            media_type, data = _data_url(part.file.file_data)
+            url = None if data else part.file.file_data
+            return Document(url=url, data=data, media_type=media_type, name=part.file.filename)
+        case "refusal":
+            return Text(part.refusal or "")
+        case _:
+            return Opaque("openai", part.type, encode(part).decode())
+
+
+def _data_url(url: str) -> tuple[str | None, str | None]:
+    """Media type and base64 text of a data URL; nothing of any other."""
+    if not url.startswith("data:"):
+        return None, None
+    head, _, data = url[5:].partition(",")
+    return head.split(";")[0] or None, data
+
+
+def _tool(tool: wire.Tool) -> Tool:
+    function = tool.function
+    return Tool(function.name, function.description, function.parameters, function.strict)
+
+
+def _tool_choice(choice: str | wire.NamedToolChoice | None) -> ToolChoice | None:
+    match choice:
+        case None:
+            return None
+        case wire.NamedToolChoice():
+            return ToolChoice("tool", choice.function.name)
+        case "any" | "required":
+            return ToolChoice("required")
+        case "none":
+            return ToolChoice("none")
+        case _:
+            return ToolChoice("auto")
+
+
+def _response_format(given: wire.ResponseFormat | None) -> ResponseFormat | None:
+    if given is None:
+        return None
+    if given.json_schema is None:
+        if given.type == "json_schema":
+            raise InvalidRequest("response_format.json_schema: is required", param="response_format")
+        return ResponseFormat(given.type)
+    schema = given.json_schema
+    return ResponseFormat("json_schema", schema.schema_, schema.name, schema.strict)
+
+
+def _thinking(effort: str | None) -> Thinking | None:
+    if effort is None:
+        return None
+    efforts: Sequence[str] = get_args(Effort)
+    if effort not in efforts:
+        raise InvalidRequest(
+            f"reasoning_effort = {effort!r}: must be one of {', '.join(efforts)}", param="reasoning_effort"
+        )
+    return Thinking(effort=effort)  # type: ignore[arg-type]  # one of the words, checked above

@@ -1,0 +1,180 @@
+"""The OpenAPI 3.1 document and a page to read it, both made from the route table and its structs."""
+
+import html
+import re
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from llmwise.api.frame import Route
+from llmwise.wire.native import ErrorAnswer
+
+REF = "#/components/schemas/{name}"
+
+ERRORS: dict[str, str] = {
+    "400": "The request can't be understood, or no target can take it.",
+    "401": "No valid key.",
+    "403": "The key may not do this.",
+    "404": "No such thing.",
+    "408": "The body did not come in time.",
+    "413": "The body is too large.",
+    "415": "The body is not JSON.",
+    "422": "A field is not valid.",
+    "429": "Too many requests; see Retry-After.",
+    "500": "A defect in the gateway.",
+    "502": "The provider failed.",
+    "503": "Nothing is left to try, or the gateway is not ready.",
+    "504": "The provider, or the whole request, took too long.",
+    "529": "The provider is overloaded.",
+}
+EXAMPLE = {
+    "model": "auto",
+    "messages": [{"role": "user", "content": "In one sentence: what is a circuit breaker?"}],
+    "stream": False,
+}
+
+
+def document(routes: Sequence[Route]) -> dict[str, Any]:
+    """The document, as JSON values."""
+    types = [t for route in routes for t in (route.answer, route.body) if t is not None and not isinstance(t, str)]
+    schemas, components = msgspec.json.schema_components([*types, ErrorAnswer], ref_template=REF)
+    by_type = dict(zip([id(t) for t in [*types, ErrorAnswer]], schemas, strict=True))
+    error = by_type[id(ErrorAnswer)]
+    paths: dict[str, Any] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type, error)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "llmwise",
+            "version": version("llmwise"),
+            "description": "One endpoint in front of every model: routing, failover, accounting.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "mm_sk_<64 hex>"}},
+        },
+    }
+
+
+def _operation(route: Route, schemas: dict[int, Any], error: Any) -> dict[str, Any]:
+    if isinstance(route.answer, str):
+        content: dict[str, Any] = {route.answer: {"schema": {"type": "string"}}}
+    else:
+        content = {"application/json": {"schema": schemas[id(route.answer)]}}
+    if route.stream:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    operation: dict[str, Any] = {
+        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}").strip("_"),
+        "summary": route.summary,
+        "tags": [route.dialect],
+        "security": [] if route.access == "open" else [{"key": []}],
+        "responses": {
+            "200": {"description": "The answer.", "content": content},
+            **{status: _error(text, route, error) for status, text in ERRORS.items()},
+        },
+    }
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", route.path)
+    ]
+    if route.query is not None:
+        fields = msgspec.json.schema(route.query)
+        for name, schema in fields["$defs"][route.query.__name__]["properties"].items():
+            # A query string has no null: a parameter is left out instead.
+            some = [option for option in schema.get("anyOf", []) if option != {"type": "null"}]
+            plain = {**some[0]} if some else {k: v for k, v in schema.items() if k != "default"}
+            parameters.append({"name": name, "in": "query", "required": False, "schema": plain})
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body is not None:
+        body: dict[str, Any] = {"schema": schemas[id(route.body)]}
+        if route.stream:
+            body["example"] = EXAMPLE
+        operation["requestBody"] = {"required": not route.body_optional, "content": {"application/json": body}}
+    return operation
+
+
+def _error(text: str, route: Route, error: Any) -> dict[str, Any]:
+    schema = error if route.dialect != "openai" else {"type": "object", "properties": {"error": {"type": "object"}}}
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+STYLE = """
+:root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent) }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 0 auto; padding: 1rem }
+code, pre { font: 0.9em ui-monospace, monospace } pre { overflow-x: auto; padding: .75rem; border: 1px solid var(--line) }
+details { border: 1px solid var(--line); border-radius: 6px; margin: .5rem 0; padding: .5rem .75rem }
+summary { cursor: pointer; overflow-wrap: anywhere } .m { font-weight: 700; display: inline-block; min-width: 3.6rem }
+table { border-collapse: collapse; width: 100%; display: block; overflow-x: auto }
+td, th { text-align: left; padding: .25rem .5rem; border-bottom: 1px solid var(--line); vertical-align: top }
+"""
+
+
+def page(spec: dict[str, Any]) -> str:
+    """The document as a page: no script, nothing fetched from elsewhere."""
+    components = spec["components"]["schemas"]
+    out = [
+        "<!doctype html><html lang=en><meta charset=utf-8>",
+        "<meta name=viewport content='width=device-width, initial-scale=1'>",
+        f"<title>llmwise API</title><style>{STYLE}</style><h1>llmwise {html.escape(spec['info']['version'])}</h1>",
+        f"<p>{html.escape(spec['info']['description'])} The machine-readable document is at "
+        "<a href=/openapi.json>/openapi.json</a>. Send your key as <code>Authorization: Bearer mm_sk_...</code></p>",
+    ]
+    for tag in ("native", "openai", "operations"):
+        out.append(f"<h2>{tag}</h2>")
+        for path, methods in spec["paths"].items():
+            for method, operation in methods.items():
+                if operation["tags"] == [tag]:
+                    out.append(_entry(path, method, operation, components))
+    return "".join(out)
+
+
+def _entry(path: str, method: str, operation: dict[str, Any], components: dict[str, Any]) -> str:
+    parts = [
+        f"<details><summary><span class=m>{method.upper()}</span> <code>{html.escape(path)}</code> "
+        f"{html.escape(operation['summary'])}</summary>"
+    ]
+    for parameter in operation.get("parameters", ()):
+        shape = html.escape(_type(parameter["schema"]))
+        parts.append(f"<p><code>{parameter['name']}</code> ({parameter['in']}): {shape}</p>")
+    if "requestBody" in operation:
+        content = operation["requestBody"]["content"]["application/json"]
+        parts.append("<h4>Body</h4>" + _fields(content["schema"], components))
+        if "example" in content:
+            parts.append(f"<pre>{html.escape(msgspec.json.format(msgspec.json.encode(content['example'])).decode())}</pre>")
+    answer = operation["responses"]["200"]["content"].get("application/json")
+    if answer is not None:
+        parts.append("<h4>Answer</h4>" + _fields(answer["schema"], components))
+    return "".join(parts) + "</details>"
+
+
+def _fields(schema: dict[str, Any], components: dict[str, Any]) -> str:
+    if schema.get("type") == "array":
+        return "<p>An array of:</p>" + _fields(schema["items"], components)
+    known = components.get(schema.get("$ref", "").rsplit("/", 1)[-1], schema)
+    rows = "".join(
+        f"<tr><td><code>{html.escape(name)}</code>{'*' if name in known.get('required', ()) else ''}"
+        f"<td>{html.escape(_type(field))}"
+        for name, field in known.get("properties", {}).items()
+    )
+    about = html.escape(known.get("description", ""))
+    return f"<p>{about}</p><table><tr><th>field<th>type</tr>{rows}</table>"
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return str(schema["$ref"]).rsplit("/", 1)[-1]
+    if "anyOf" in schema:
+        return " or ".join(_type(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if schema.get("type") == "array":
+        return f"array of {_type(schema.get('items', {}))}"
+    bounds = [f"{sign} {schema[key]}" for key, sign in (("minimum", "from"), ("maximum", "to")) if key in schema]
+    return " ".join([str(schema.get("type", "any")), *bounds])

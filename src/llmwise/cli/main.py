@@ -1,0 +1,57 @@
+"""The command table. Only the module of the command that is called is imported, so that `serve` starts at once."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated, Any
+
+COMMANDS = ("serve", "quickstart", "mock", "chat", "models", "explain", "doctor")
+KEYS = {"create": "create", "list": "list_", "revoke": "revoke"}
+MISSING = "the gateway's parts are not installed; run: pip install 'llmwise[gateway]'"
+
+
+def main() -> None:
+    """The `llmwise` command. A user's mistake ends in one line and exit code 1 or 2, never in a traceback."""
+    try:
+        import typer  # noqa: F401  # only to say what is missing
+    except ModuleNotFoundError:
+        sys.exit(f"llmwise: {MISSING}")
+    app()()
+
+
+def app() -> Any:
+    """The Typer application."""
+    import typer
+
+    table = typer.Typer(
+        name="llmwise",
+        help="One endpoint in front of every model: an open, self-hosted LLM gateway.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+
+    @table.callback(invoke_without_command=True)
+    def root(
+        show_version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    ) -> None:
+        if show_version:
+            print(f"llmwise {version('llmwise')}")
+            raise typer.Exit
+
+    called = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in (*COMMANDS, "keys") else None
+    for name in COMMANDS:
+        if called in (None, name):
+            table.command(name)(_command(name, name))
+    if called in (None, "keys"):
+        keys = typer.Typer(help="API keys: made and revoked in the database, also while the gateway runs.")
+        for name, function in KEYS.items():
+            keys.command(name)(_command("keys", function))
+        table.add_typer(keys, name="keys", no_args_is_help=True)
+    return table
+
+
+def _command(module: str, name: str) -> Callable[..., Any]:
+    return getattr(import_module(f"llmwise.cli.{module}"), name)  # type: ignore[no-any-return]  # by the table above

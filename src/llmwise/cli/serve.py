@@ -1,0 +1,122 @@
+"""`llmwise serve`: run the gateway."""
+
+import logging
+import os
+import socket
+import sys
+import time
+from typing import Annotated
+
+import typer
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from llmwise.api.protocol import protocol
+from llmwise.api.server import Gateway
+from llmwise.app import asgi, catalog_of
+from llmwise.cli.failing import ConfigOption, fail, user_errors
+from llmwise.config import Config, load
+from llmwise.routing.planner import Planner
+from llmwise.storage.store import OfflineKeys
+
+KEEP_ALIVE_S = 75
+BACKLOG = 2048
+
+
+def serve(
+    config: ConfigOption = None,
+    port: Annotated[int | None, typer.Option("--port", "-p", help="Overrides [server] port; 0 picks a free one.")] = None,
+    host: Annotated[str | None, typer.Option("--host", help="Overrides [server] host.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Overrides [server] workers.")] = None,
+) -> None:
+    """Run the gateway until it is told to stop. Ready when GET /healthz answers 200."""
+    with user_errors():
+        settings = load(config)
+        server = settings.server
+        # Everything that can be wrong is looked at before the port is taken.
+        Planner(catalog_of(settings, time.time_ns() // 1_000_000), settings.auto)
+        first_key = _first_key(settings)
+    host = host or server.host
+    number = server.port if port is None else port
+    listening = _listen(host, number)
+    if first_key is not None:
+        typer.echo(
+            f"First start: this is the administrator's key. It is shown once and kept nowhere.\n\n    {first_key}\n"
+        )
+    shown_host = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
+    typer.echo(f"llmwise serves on http://{shown_host}:{listening.getsockname()[1]}  (docs at /docs)", nl=True)
+    sys.stdout.flush()
+    run(settings, listening, workers or server.workers, config_path=settings.source)
+
+
+def run(settings: Config, listening: socket.socket, workers: int, config_path: str | None) -> None:
+    """Serve on an open socket; returns when told to stop."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if workers == 1:
+        uvicorn.Server(_uvicorn(settings, asgi(settings))).run(sockets=[listening])
+        return
+    if config_path is not None:
+        os.environ["LLMWISE_CONFIG"] = config_path  # how the workers find it
+    config = _uvicorn(settings, "llmwise.cli.serve:worker", workers)
+    _Workers(config, target=uvicorn.Server(config).run, sockets=[listening]).run()
+
+
+def worker() -> Gateway:
+    """The application of one worker process."""
+    return asgi(load())
+
+
+class _Workers(Multiprocess):
+    """Worker processes; a hang-up goes on to them instead of replacing them."""
+
+    def handle_hup(self) -> None:
+        for process in self.processes:
+            if process.pid is not None:
+                import signal
+
+                os.kill(process.pid, signal.SIGHUP)
+
+
+def _uvicorn(settings: Config, app: Gateway | str, workers: int = 1) -> uvicorn.Config:
+    server = settings.server
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]  # an ASGI app; uvicorn's type wants its own scope classes
+        factory=isinstance(app, str),
+        workers=workers,
+        http=protocol(server.header_read_s, server.max_header_bytes),
+        ws="none",
+        loop="uvloop",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        server_header=False,
+        date_header=False,
+        proxy_headers=bool(server.trusted_proxies),
+        forwarded_allow_ips=server.trusted_proxies or None,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(server.drain_s),
+        backlog=BACKLOG,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The bound socket, before anything else is started: a taken port is said at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        fail(f"can't listen on {host}:{port}: {error.strerror}; choose another with --port, or 0 for a free one")
+    listening.set_inheritable(True)
+    return listening
+
+
+def _first_key(settings: Config) -> str | None:
+    """An administrator's key, if the database has none yet."""
+    with OfflineKeys.open(settings.storage.url) as keys:
+        if keys.exist():
+            return None
+        return keys.create("administrator", True, time.time_ns() // 1_000_000)[1]

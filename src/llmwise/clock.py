@@ -1,0 +1,19 @@
+"""The real clock, and ids made of it."""
+
+import os
+import time
+
+from llmwise.domain.ids import RequestId, request_id
+
+
+class SystemClock:
+    """`domain.ports.Clock` on the machine's clocks."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    def unix_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+def new_request_id() -> RequestId:
+    return request_id(time.time_ns() // 1_000_000, os.urandom(10))

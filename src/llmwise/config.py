@@ -1,0 +1,316 @@
+"""The configuration: one frozen tree, composed of each component's own settings; the only reader of its file and of the
+environment.
+
+Secrets are never values in the file: `env:NAME` or `file:PATH`. What is wrong is said with the key's path, the value
+and the nearest right name. Without a file the gateway offers what the environment names, and the local model.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from llmwise.api.limits import LimitSettings
+from llmwise.catalog.load import ModelSettings
+from llmwise.domain.validation import Misfit, did_you_mean, field_of, misfit, shown, value_at
+from llmwise.orchestration.deadlines import TimeoutSettings
+from llmwise.providers.registry import VENDORS
+from llmwise.routing.auto import AutoSettings
+from llmwise.routing.breaker import BreakerSettings
+
+Kind: TypeAlias = Literal["openai", "anthropic", "gemini", "local", "scripted"]
+
+DEFAULT_DIRECTORY = Path.home() / ".llmwise"
+DEFAULT_PORT = 8080
+
+SERVER_URLS: Mapping[str, tuple[str, ...]] = {
+    "ollama": ("OLLAMA_BASE_URL", "OLLAMA_HOST"),
+    "vllm": ("VLLM_BASE_URL",),
+    "lmstudio": ("LMSTUDIO_BASE_URL", "LM_STUDIO_BASE_URL"),
+}
+"""Where the environment names a model server on the user's own machines; OLLAMA_HOST is Ollama's own."""
+
+
+class ConfigError(Exception):
+    """The configuration can't be used. The message names the key's path, the value and what to do."""
+
+
+class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[server]`. Bytes and seconds. `trusted_proxies` are the addresses whose X-Forwarded-For is believed."""
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    workers: int = 1
+    max_body_bytes: int = 32 * 1024 * 1024
+    max_header_bytes: int = 64 * 1024
+    header_read_s: float = 10.0
+    body_read_s: float = 30.0
+    drain_s: float = 30.0
+    trusted_proxies: list[str] = []
+
+
+class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[storage]`. `url` is `sqlite:///PATH`. `keep_text` keeps questions and answers for the history; without it only
+    metadata is stored."""
+
+    url: str = ""
+    keep_text: bool = True
+
+
+class StateSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[state]`. `url` is `memory://`: circuits and limits of this process alone."""
+
+    url: str = "memory://"
+
+
+class ProviderSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[providers.NAME]`. A NAME that is a known vendor's brings its `kind` and `base_url` along. `api_key` is the
+    secret itself here: it has been looked up. `script` is a scripted provider's file, `model` a local one's weights."""
+
+    kind: Kind | None = None
+    base_url: str | None = None
+    api_key: str | None = None
+    script: str | None = None
+    model: str | None = None
+    proxy: str | None = None
+
+    def __repr__(self) -> str:
+        key = "***" if self.api_key else None
+        return f"ProviderSettings(kind={self.kind!r}, base_url={self.base_url!r}, api_key={key})"
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole tree. `source` is the file it was read from, `None` when there is none."""
+
+    server: ServerSettings = ServerSettings()
+    storage: StorageSettings = StorageSettings()
+    state: StateSettings = StateSettings()
+    providers: dict[str, ProviderSettings] = {}
+    models: list[ModelSettings] = []
+    breaker: BreakerSettings = BreakerSettings()
+    timeouts: TimeoutSettings = TimeoutSettings()
+    auto: AutoSettings = AutoSettings()
+    limits: LimitSettings = LimitSettings()
+    source: str | None = None
+
+
+def load(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """Read the configuration from `path`, else from `LLMWISE_CONFIG`, else make it of the environment.
+
+    Raises `ConfigError`; nothing is half read.
+    """
+    env = os.environ if environ is None else environ
+    chosen = path or env.get("LLMWISE_CONFIG")
+    if not chosen:
+        return _without_a_file(env)
+    file = Path(chosen)
+    try:
+        text = file.read_text("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file; create it, or name another by --config or LLMWISE_CONFIG") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: can't be read: {error}") from error
+    return parse(text, source=str(file), environ=env)
+
+
+def environment() -> Mapping[str, str]:
+    """The process's environment, for a child process that inherits it."""
+    return dict(os.environ)
+
+
+def cache_directory() -> Path:
+    """Where downloaded model weights are kept: `LLMWISE_CACHE`, else below the user's cache."""
+    return Path(os.environ.get("LLMWISE_CACHE") or Path.home() / ".cache" / "llmwise")
+
+
+def parse(text: str, *, source: str, environ: Mapping[str, str]) -> Config:
+    """The tree that `text` (TOML) describes, checked whole. Relative paths in it are relative to `source`."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: not TOML: {error}") from error
+    if "source" in tree:
+        raise ConfigError(f"{source}: source: unknown key")
+    try:
+        config = msgspec.convert({**tree, "source": source}, Config, strict=True)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(str(error), tree)}") from error
+    return _checked(config, environ)
+
+
+def _checked(config: Config, environ: Mapping[str, str]) -> Config:
+    source = config.source or "environment"
+    folder = Path(source).parent if config.source else DEFAULT_DIRECTORY
+
+    def wrong(path: str, value: object, advice: str) -> ConfigError:
+        return ConfigError(f"{source}: {path} = {value!r}: {advice}")
+
+    server, limits = config.server, config.limits
+    for path, value, least, most in (
+        ("server.port", server.port, 0, 65535),
+        ("server.workers", server.workers, 1, 256),
+        ("server.max_body_bytes", server.max_body_bytes, 1024, 1 << 30),
+        ("server.max_header_bytes", server.max_header_bytes, 1024, 1 << 20),
+        ("breaker.failures", config.breaker.failures, 1, 1000),
+        ("auto.max_fallbacks", config.auto.max_fallbacks, 0, 8),
+        ("auto.min_confidence", config.auto.min_confidence, 0, 1),
+    ):
+        if not least <= value <= most:
+            raise wrong(path, value, f"must be between {least} and {most}")
+    for path, seconds in (
+        ("server.header_read_s", server.header_read_s),
+        ("server.body_read_s", server.body_read_s),
+        ("breaker.open_s", config.breaker.open_s),
+        ("timeouts.connect_s", config.timeouts.connect_s),
+        ("timeouts.first_event_s", config.timeouts.first_event_s),
+        ("timeouts.idle_s", config.timeouts.idle_s),
+        ("timeouts.total_s", config.timeouts.total_s),
+        *(("limits." + name, value) for name, value in msgspec.structs.asdict(limits).items() if name != "enabled"),
+    ):
+        if not seconds > 0:
+            raise wrong(path, seconds, "must be more than 0")
+    if config.state.url != "memory://":
+        raise wrong("state.url", config.state.url, "only memory:// is there so far")
+
+    providers = {name: _provider(name, settings, environ, folder, wrong) for name, settings in config.providers.items()}
+    _check_models(config, providers, wrong)
+    url = config.storage.url or f"sqlite:///{folder / 'llmwise.db'}"
+    if not url.startswith("sqlite:///"):
+        raise wrong("storage.url", url, "must be sqlite:///PATH; other databases come later")
+    return msgspec.structs.replace(
+        config, providers=providers, storage=msgspec.structs.replace(config.storage, url=url)
+    )
+
+
+def _check_models(config: Config, providers: Mapping[str, ProviderSettings], wrong: Any) -> None:
+    seen: dict[str, int] = {}
+    for index, model in enumerate(config.models):
+        path = f"models[{index}]"
+        if model.provider is not None and model.provider not in providers:
+            advice = f"no [providers.{model.provider}]{did_you_mean(model.provider, providers)}"
+            raise wrong(f"{path}.provider", model.provider, advice)
+        if model.id in seen:
+            raise wrong(f"{path}.id", model.id, f"models[{seen[model.id]}] has this id already; ids are unique")
+        seen[model.id] = index
+
+
+def _provider(
+    name: str, settings: ProviderSettings, environ: Mapping[str, str], folder: Path, wrong: Any
+) -> ProviderSettings:
+    path = f"providers.{name}"
+    row = VENDORS.get(name)
+    kind = settings.kind or (row.family if row is not None else "local" if name == "local" else None)
+    if kind is None:
+        raise wrong(
+            f"{path}.kind", None, f"say which kind: one of {', '.join(get_args(Kind))}{did_you_mean(name, VENDORS)}"
+        )
+    base_url = settings.base_url or (row.base_url if row is not None and row.family == kind else None)
+    if base_url is None and kind in ("anthropic", "gemini"):
+        base_url = VENDORS[kind].base_url
+    if base_url is None and kind == "openai":
+        known = ", ".join(sorted(VENDORS))
+        raise wrong(f"{path}.base_url", None, f"is required, unless the provider's name is one of {known}")
+    if base_url is not None and not re.match(r"https?://[^/\s]+", base_url):
+        raise wrong(f"{path}.base_url", base_url, "must begin with http:// or https:// and name a host")
+    api_key = _secret(settings.api_key, f"{path}.api_key", environ, folder, wrong)
+    script = str(folder / settings.script) if settings.script else None
+    model = str(folder / settings.model) if settings.model else None
+    return ProviderSettings(kind, base_url and base_url.rstrip("/"), api_key, script, model, settings.proxy)
+
+
+def _secret(value: str | None, path: str, environ: Mapping[str, str], folder: Path, wrong: Any) -> str | None:
+    if value is None:
+        return None
+    scheme, _, rest = value.partition(":")
+    if scheme == "env" and rest:
+        secret = environ.get(rest, "").strip()
+        if not secret:
+            raise wrong(path, value, f"the environment variable {rest} is not set or empty; set it to the secret")
+        return secret
+    if scheme == "file" and rest:
+        file = folder / Path(rest).expanduser()
+        try:
+            secret = file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise wrong(path, value, f"the file can't be read: {error}") from error
+        if not secret:
+            raise wrong(path, value, "the file is empty")
+        return secret
+    raise wrong(path, "***", "a secret is named, never written here: env:NAME or file:PATH")
+
+
+def _without_a_file(env: Mapping[str, str]) -> Config:
+    providers: dict[str, ProviderSettings] = {}
+    for name, vendor in VENDORS.items():
+        if vendor.env and env.get(vendor.env, "").strip():
+            providers[name] = ProviderSettings(vendor.family, vendor.base_url, f"env:{vendor.env}")
+    for name, variables in SERVER_URLS.items():
+        url = next((value for variable in variables if (value := env.get(variable, "").strip())), None)
+        if url is not None:
+            providers[name] = ProviderSettings("openai", _server_url(url))
+    providers["local"] = ProviderSettings("local")
+    return _checked(Config(providers=providers), env)
+
+
+def _server_url(url: str) -> str:
+    """`OLLAMA_HOST` may be `host:port`; all of these servers speak OpenAI's format below /v1."""
+    url = url if "://" in url else f"http://{url}"
+    return url if re.search(r"/v\d+/?$", url) else url.rstrip("/") + "/v1"
+
+
+def _explain(message: str, tree: Mapping[str, Any]) -> str:
+    """msgspec's message, with the path in TOML's terms, the value, and the nearest right name for an unknown key."""
+    wrong = misfit(message)
+    if wrong.in_map:  # in a table of tables: msgspec does not say under which name
+        wrong = msgspec.structs.replace(wrong, keys=_find(tree, wrong))
+    value = value_at(tree, wrong.keys)
+    if wrong.missing:
+        return f"{wrong.path}: is required"
+    if wrong.unknown:
+        known = [field for field in get_type_hints(_type_at(wrong.keys)) if field != "source"]
+        near = did_you_mean(wrong.unknown, known) or f"; known: {', '.join(known)}"
+        return f"{wrong.path} = {shown(field_of(value, wrong.unknown))}: unknown key{near}"
+    given = "***" if wrong.keys and wrong.keys[-1] == "api_key" else shown(value)
+    if wrong.what.startswith("invalid enum value"):
+        options = _literals(_type_at(wrong.keys))
+        return f"{wrong.path} = {given}: must be one of {', '.join(options)}{did_you_mean(str(value), options)}"
+    return f"{wrong.path} = {given}: {wrong.what}"
+
+
+def _literals(type_: Any) -> list[str]:
+    """The words that a `Literal`, or a union with one, allows."""
+    options: list[str] = []
+    for part in get_args(type_):
+        options += [part] if isinstance(part, str) else _literals(part)
+    return options
+
+
+def _find(tree: Mapping[str, Any], wrong: Misfit) -> tuple[str | int, ...]:
+    """The way to the first entry of a table of tables that fails like `wrong`."""
+    table = value_at(tree, wrong.keys)
+    for name, entry in table.items() if isinstance(table, Mapping) else ():
+        keys = (*wrong.keys, name)
+        try:
+            msgspec.convert(entry, _type_at(keys), strict=True)
+        except msgspec.ValidationError as error:
+            return (*keys, *misfit(str(error)).keys)
+    return wrong.keys
+
+
+def _type_at(keys: Iterable[str | int]) -> Any:
+    """The type that the configuration has at this path."""
+    type_: Any = Config
+    for key in keys:
+        origin = get_origin(type_)
+        if origin is dict:
+            type_ = get_args(type_)[1]
+        elif origin is list:
+            type_ = get_args(type_)[0]
+        else:
+            type_ = get_type_hints(type_).get(str(key), str)
+    return type_

@@ -1,0 +1,101 @@
+"""One question to one plan: as a stream of events, or joined into one answer."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+
+from msgspec import Struct
+
+from llmwise.domain.events import (
+    Event,
+    Finished,
+    OpaquePart,
+    ReasoningDelta,
+    RefusalDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    Traced,
+)
+from llmwise.domain.messages import Opaque, Reasoning, ToolCall
+from llmwise.domain.requests import ChatRequest
+from llmwise.orchestration.mesh import Mesh
+from llmwise.orchestration.settlement import Ledger
+
+
+class Answer(Struct, frozen=True):
+    """A whole answer. Usage, cost and times are in the ledger's record."""
+
+    text: str
+    reasoning: tuple[Reasoning, ...]
+    refusal: str | None
+    tool_calls: tuple[ToolCall, ...]
+    opaque: tuple[Opaque, ...]
+    finish: Finished
+    answered_model: str | None
+    trace: Traced | None
+
+
+async def answer(mesh: Mesh, request: ChatRequest, ledger: Ledger) -> Answer:
+    """Run the plan to its end. Raises the `GatewayError` that ended it."""
+    async with aclosing(mesh.run(request, ledger)) as batches:
+        return await join(batches)
+
+
+async def join(batches: AsyncIterator[Sequence[Event]]) -> Answer:
+    """Collect a stream of events into one answer; parts keep the order of their first fragment."""
+    text: list[str] = []
+    refusal: list[str] = []
+    blocks: dict[int, Reasoning] = {}
+    calls: dict[int, ToolCall] = {}
+    opaque: list[Opaque] = []
+    finish: Finished | None = None
+    model: str | None = None
+    trace: Traced | None = None
+    async for batch in batches:
+        for event in batch:
+            match event:
+                case TextDelta():
+                    text.append(event.text)
+                case Finished():
+                    finish = event
+                case Started():
+                    model = event.model or model
+                case ToolCallDelta():
+                    calls[event.index] = _extend_call(calls.get(event.index), event)
+                case ReasoningDelta():
+                    blocks[event.block] = _extend_reasoning(blocks.get(event.block, Reasoning()), event)
+                case RefusalDelta():
+                    refusal.append(event.text)
+                case OpaquePart():
+                    opaque.append(Opaque(event.family, event.kind, event.json))
+                case Traced():
+                    trace = event
+                case _:
+                    pass
+    assert finish is not None, "an answer that ends without an error has its provider's end"
+    return Answer(
+        text="".join(text),
+        reasoning=tuple(blocks.values()),
+        refusal="".join(refusal) or None,
+        tool_calls=tuple(calls[index] for index in sorted(calls)),
+        opaque=tuple(opaque),
+        finish=finish,
+        answered_model=model,
+        trace=trace,
+    )
+
+
+def _extend_call(call: ToolCall | None, delta: ToolCallDelta) -> ToolCall:
+    if call is None:
+        return ToolCall(delta.id or "", delta.name or "", delta.arguments, delta.signature)
+    arguments = call.arguments + delta.arguments
+    return ToolCall(delta.id or call.id, delta.name or call.name, arguments, delta.signature or call.signature)
+
+
+def _extend_reasoning(block: Reasoning, delta: ReasoningDelta) -> Reasoning:
+    return Reasoning(
+        block.text + delta.text,
+        delta.signature if block.signature is None else block.signature + (delta.signature or ""),
+        delta.redacted or block.redacted,
+        block.family,
+    )

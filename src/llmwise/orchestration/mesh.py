@@ -1,0 +1,253 @@
+"""The attempt engine: walks a plan until one attempt answers. Nothing else talks to a provider.
+
+An attempt is committed at its first content. Before that, a retryable failure, or no content in time, moves on to the
+next target; after it a failure is raised as it is, because the caller already holds half an answer and another model's
+half would not continue it. A target whose circuit is open is skipped without a request. One deadline bounds it all, and
+every attempt is settled exactly once, also when the caller leaves.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from itertools import pairwise
+from typing import Protocol
+
+from llmwise.domain.errors import (
+    BreakerEffect,
+    CircuitOpen,
+    DeadlineExceeded,
+    GatewayError,
+    InternalError,
+    Unavailable,
+    UpstreamRateLimited,
+    UpstreamTimeout,
+)
+from llmwise.domain.events import CONTENT, Event, Routed, Traced, Warned
+from llmwise.domain.models import ModelCard
+from llmwise.domain.ports import Exchange, Provider
+from llmwise.domain.requests import ChatRequest
+from llmwise.orchestration.deadlines import Deadline, TimeoutSettings
+from llmwise.orchestration.settlement import CLIENT_GONE_STATUS, Attempt, Ledger, outcome_of
+from llmwise.routing.breaker import Admission
+from llmwise.routing.health import UNSEEN, Health
+
+
+class TargetState(Protocol):
+    """Circuits and health, shared by all requests (see `state`)."""
+
+    def admit(self, target: str) -> Admission: ...
+
+    def report(
+        self,
+        target: str,
+        effect: BreakerEffect | None,
+        *,
+        probe: int = 0,
+        ttft_ms: float | None = None,
+        latency_ms: float | None = None,
+        retry_after_s: float | None = None,
+        limited: bool = False,
+        reason: str | None = None,
+    ) -> None: ...
+
+    def health(self) -> Mapping[str, Health]: ...
+
+
+class Mesh:
+    """The engine. `providers` are the configured connections by name."""
+
+    def __init__(self, providers: Mapping[str, Provider], state: TargetState, timeouts: TimeoutSettings) -> None:
+        self._providers = providers
+        self._state = state
+        self._timeouts = timeouts
+
+    async def run(self, request: ChatRequest, ledger: Ledger) -> AsyncGenerator[Sequence[Event], None]:
+        """Yield the events of the first attempt that commits, in batches, one a network read.
+
+        For a chain, `Routed` events come as the steps happen and one `Traced` comes last, also before a failure is
+        raised. Raises the `GatewayError` that ended the request. Closing the generator, or cancelling the task that
+        waits on it, ends the upstream call at once; the ledger is closed in every case.
+        """
+        plan = ledger.plan
+        chain = plan.chain
+        loop_time = asyncio.get_running_loop().time
+        deadline = Deadline(self._timeouts, loop_time(), stream=request.stream)
+        attempt: Attempt | None = None
+        exchange: Exchange | None = None
+        skipped_for: list[float] = []
+        saved_ms = 0.0
+        error: GatewayError | None = None
+        try:
+            for index, planned in enumerate(plan.attempts):
+                card = planned.target
+                admission = self._state.admit(card.id)
+                if not admission.allowed:
+                    skipped_for.append(admission.retry_in_s)
+                    saved_ms += self._state.health().get(card.id, UNSEEN).failure_ms or 0.0
+                    step = Routed(card.id, "skipped", reason="circuit_open")
+                    ledger.steps.append(step)
+                    if chain:
+                        yield (step,)
+                    continue
+                attempt = ledger.open(card, admission.probe)
+                if chain:
+                    yield (Routed(card.id, "trying"),)
+                committed = False
+                held: list[Event] = []
+                expires = deadline.first_content(loop_time(), len(plan.attempts) - index)
+                try:
+                    async with asyncio.timeout_at(expires):
+                        exchange = await self._provider(card).send(request, card)
+                    while True:
+                        if committed:
+                            expires = deadline.next_read(loop_time())
+                        elif not request.stream:
+                            expires = deadline.next_read(loop_time())  # headers are here: the body must follow
+                        async with asyncio.timeout_at(expires):
+                            batch = await exchange.receive()
+                        if not batch:
+                            break
+                        for event in batch:
+                            attempt.observe(event)
+                            if type(event) is Warned:
+                                ledger.warnings.append(event)
+                        if committed:
+                            yield batch
+                        elif any(type(event) in CONTENT for event in batch):
+                            committed = True
+                            attempt.ttft_ms = int((ledger.clock.monotonic() - attempt.started) * 1000)
+                            step = Routed(card.id, "success", latency_ms=attempt.ttft_ms)
+                            ledger.steps.append(step)
+                            yield [step, *held, *batch] if chain else [*held, *batch] if held else batch
+                        else:
+                            held += batch
+                except TimeoutError:
+                    error = self._timed_out(card, request, deadline, loop_time(), committed, exchange)
+                except GatewayError as failure:
+                    error = failure
+                else:
+                    error = None
+                if error is not None and attempt.finish is not None:
+                    error = None  # what went wrong after the provider's own end takes nothing from the answer
+                self._settle(ledger, attempt, error)
+                attempt = None
+                await self._close(exchange)
+                exchange = None
+                if error is None:
+                    break
+                step = self._failed(card, error, ledger)
+                if chain:
+                    yield (step,)
+                if committed or not error.retryable:
+                    break
+            else:
+                error = error or self._nothing_left(plan.attempts[0].target, skipped_for)
+            if chain:
+                yield (self._trace(ledger, int(saved_ms), error),)
+            if error is not None:
+                raise error
+            ledger.close(200)
+        except GatewayError as failure:
+            ledger.close(failure.status, failure.code)
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            if attempt is not None:
+                self._abandon(ledger, attempt)
+            if ledger.record is None:
+                ledger.close(CLIENT_GONE_STATUS, "client_gone")
+            raise
+        except BaseException as defect:
+            if attempt is not None:
+                self._settle(ledger, attempt, InternalError(f"a defect in the gateway: {type(defect).__name__}"))
+            if ledger.record is None:
+                ledger.close(InternalError.status, InternalError.code)
+            raise
+        finally:
+            if exchange is not None:
+                await self._close(exchange)
+
+    def _provider(self, card: ModelCard) -> Provider:
+        provider = self._providers.get(card.provider)
+        if provider is None:
+            raise Unavailable(f"the provider {card.provider!r} of {card.id} is not configured")
+        return provider
+
+    def _settle(self, ledger: Ledger, attempt: Attempt, error: GatewayError | None) -> None:
+        record = ledger.settle(attempt, "complete" if error is None else outcome_of(error), error)
+        self._state.report(
+            attempt.card.id,
+            None if error is None else error.breaker,
+            probe=attempt.probe,
+            ttft_ms=attempt.ttft_ms,
+            latency_ms=record.latency_ms,
+            retry_after_s=error.retry_after_s if error is not None else None,
+            limited=isinstance(error, UpstreamRateLimited),
+            reason=error.code if error is not None else None,
+        )
+
+    def _abandon(self, ledger: Ledger, attempt: Attempt) -> None:
+        """The caller has left; that says nothing about the provider."""
+        ledger.settle(attempt, "client_gone")
+        self._state.report(attempt.card.id, "none", probe=attempt.probe)
+
+    def _failed(self, card: ModelCard, error: GatewayError, ledger: Ledger) -> Routed:
+        assert ledger.final is not None
+        step = Routed(
+            card.id,
+            "failed",
+            reason=error.reason or error.code,
+            error=error.message,
+            status_code=error.upstream_status or error.status,
+            latency_ms=ledger.final.latency_ms,
+        )
+        ledger.steps.append(step)
+        return step
+
+    def _timed_out(
+        self,
+        card: ModelCard,
+        request: ChatRequest,
+        deadline: Deadline,
+        now: float,
+        committed: bool,
+        exchange: Exchange | None,
+    ) -> GatewayError:
+        if now >= deadline.expires:
+            return DeadlineExceeded(
+                f"the request took longer than its total of {self._timeouts.total_s:g} s "
+                "([timeouts] total_s in the configuration)",
+                provider=card.provider,
+            )
+        reason = "idle" if committed or (exchange is not None and not request.stream) else "first_event"
+        waited_s = self._timeouts.idle_s if reason == "idle" else self._timeouts.first_event_s
+        what = "sent nothing more" if reason == "idle" else "sent no content"
+        return UpstreamTimeout(
+            f"{card.id} {what} in time ([timeouts] {reason}_s is {waited_s:g})", provider=card.provider, reason=reason
+        )
+
+    def _nothing_left(self, first: ModelCard, skipped_for: list[float]) -> GatewayError:
+        retry_after_s = min(skipped_for, default=0.0)
+        return CircuitOpen(
+            f"{first.id} and every fallback failed lately and are left alone; try again in {retry_after_s:.0f} s",
+            retry_after_s=retry_after_s,
+        )
+
+    def _trace(self, ledger: Ledger, saved_ms: int, error: GatewayError | None) -> Traced:
+        return Traced(
+            final_model=ledger.final.model if ledger.final is not None and error is None else None,
+            attempts=sum(step.status != "skipped" for step in ledger.steps) - _committed_failure(ledger.steps),
+            steps=tuple(ledger.steps),
+            saved_ms=saved_ms,
+            terminal_error=error.message if error is not None else None,
+        )
+
+    async def _close(self, exchange: Exchange | None) -> None:
+        if exchange is not None:
+            await exchange.aclose()
+
+
+def _committed_failure(steps: list[Routed]) -> int:
+    """An attempt that committed and then broke has two steps, `success` and `failed`; it is one attempt."""
+    return sum(
+        earlier.model == later.model and earlier.status == "success" and later.status == "failed"
+        for earlier, later in pairwise(steps)
+    )

@@ -1,0 +1,59 @@
+"""From a streamed body to events: what every family's stream has in common.
+
+The law: the events, and the error that ends them, do not depend on how the bytes were cut. So an error found behind
+good frames of the same read waits for the next call: what came before it is delivered first.
+"""
+
+from typing import Protocol
+
+from llmwise.domain.errors import GatewayError, UpstreamInvalid
+from llmwise.domain.events import AttemptEvent
+from llmwise.wire.sse import FrameTooLarge, SSEDecoder
+
+
+class Answer(Protocol):
+    """One answer being read, frame by frame."""
+
+    def frame(self, data: bytes, events: list[AttemptEvent]) -> None:
+        """Append what a frame says to `events`. Raises the error that it reports, or `UpstreamInvalid`."""
+        ...
+
+    def end(self, events: list[AttemptEvent]) -> None:
+        """The body is over. Raises `UpstreamCut` if the answer is not."""
+        ...
+
+
+class FrameStream:
+    """A `StreamDecoder` over server-sent events. Once it has raised, it raises the same again."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._sse = SSEDecoder()
+        self._answer = answer
+        self._failure: GatewayError | None = None
+
+    def feed(self, data: bytes) -> list[AttemptEvent]:
+        if self._failure is not None:
+            raise self._failure
+        events: list[AttemptEvent] = []
+        try:
+            for frame in self._sse.feed(data):
+                self._answer.frame(frame.data, events)
+        except FrameTooLarge as error:
+            self._fail(UpstreamInvalid(f"the stream holds {error}"), events)
+        except GatewayError as error:
+            self._fail(error, events)
+        return events
+
+    def finish(self) -> list[AttemptEvent]:
+        if self._failure is not None:
+            raise self._failure
+        events: list[AttemptEvent] = []
+        for frame in self._sse.finish():
+            self._answer.frame(frame.data, events)
+        self._answer.end(events)
+        return events
+
+    def _fail(self, error: GatewayError, events: list[AttemptEvent]) -> None:
+        self._failure = error
+        if not events:
+            raise error

@@ -1,0 +1,213 @@
+"""The one adapter: a codec and a transport make a `Provider`, whatever the family.
+
+    encode ─▶ send ─▶ status? ─▶ content type? ─▶ Exchange
+
+What the provider answers decides how it is read, not what we asked: a stream answered by plain JSON is decoded whole,
+a plain request answered by server-sent events as a stream, and a page of HTML is no answer. The address is the
+configured one, with the codec's path behind it: nothing of a caller gets in, redirects are failures, and so the key
+goes to its own origin only. Whatever ends a `receive` early closes the connection.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NoReturn
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from llmwise.domain.errors import GatewayError, InternalError, UpstreamInvalid
+from llmwise.domain.events import AttemptEvent, Warned
+from llmwise.domain.messages import Family
+from llmwise.domain.models import ModelCard
+from llmwise.domain.ports import Codec, Exchange, StreamDecoder
+from llmwise.domain.requests import ChatRequest
+from llmwise.providers.failures import from_response, from_transport
+from llmwise.providers.registry import Auth
+from llmwise.providers.transport import Response, Transport, TransportError
+from llmwise.wire.sse import FrameTooLarge
+
+ANTHROPIC_VERSION: Final = "2023-06-01"
+"""https://platform.claude.com/docs/en/api/versioning (2026-11-22): the newest there is."""
+
+
+class Endpoint(Struct, frozen=True):
+    """Where a provider is and how we show who we are. `name` is the connection's in the configuration; `headers` are
+    sent with every request."""
+
+    name: str
+    base_url: str
+    api_key: str | None = None
+    auth: Auth = "bearer"
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.name!r}, {self.base_url!r}, auth={self.auth!r})"  # never the key
+
+
+class HttpProvider:
+    """A `Provider` over HTTP. Owns its transport: `aclose` closes it."""
+
+    def __init__(self, endpoint: Endpoint, codec: Codec, transport: Transport) -> None:
+        base = urlsplit(endpoint.base_url)
+        if base.scheme not in ("http", "https") or not base.hostname or base.query or base.fragment:
+            raise ValueError(f"the base_url of {endpoint.name} is not http(s)://host/path: {endpoint.base_url!r}")
+        self._name = endpoint.name
+        self._secret = endpoint.api_key
+        self._codec = codec
+        self._transport = transport
+        self._base_url = endpoint.base_url.rstrip("/")
+        self._headers = _static_headers(endpoint)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def family(self) -> Family:
+        return self._codec.family
+
+    async def send(self, request: ChatRequest, target: ModelCard) -> Exchange:
+        outgoing = self._codec.encode(request, target)
+        if outgoing.path[:1] != "/":  # else it could change the host
+            raise InternalError(f"a codec's path has to begin with a slash: {outgoing.path!r}")
+        headers = self._headers + outgoing.headers if outgoing.headers else self._headers
+        url = self._base_url + outgoing.path
+        try:
+            response = await self._transport.send("POST", url, headers, outgoing.body, stream=request.stream)
+        except TransportError as error:
+            raise from_transport(error, provider=self._name) from error
+        try:
+            if not 200 <= response.status < 300:
+                raise await self._refusal(response)
+            is_stream = self._is_stream(response, request.stream)
+        except BaseException:
+            await response.aclose()
+            raise
+        if is_stream:
+            return _Streamed(self._name, response, self._codec.decoder(), outgoing.warnings)
+        return _Whole(self._name, response, self._codec, outgoing.warnings)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    async def _refusal(self, response: Response) -> GatewayError:
+        try:
+            body = await response.read()
+        except TransportError:
+            body = b""  # the status says enough
+        return from_response(response.status, response.headers, body, provider=self._name, secret=self._secret)
+
+    def _is_stream(self, response: Response, asked: bool) -> bool:
+        kind = response.headers.get("content-type")
+        if kind is None:
+            return asked
+        kind = kind.lower()
+        if "event-stream" in kind:
+            return True
+        if "json" in kind:
+            return False
+        if "html" in kind:
+            message = f"{self._name} answered {response.status} with a page of HTML: is its base_url right?"
+            raise UpstreamInvalid(message, provider=self._name, upstream_status=response.status)
+        return asked
+
+
+def _static_headers(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
+    headers = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")]
+    headers.append(("User-Agent", "llmwise"))
+    if endpoint.auth == "x-api-key":
+        headers.append(("anthropic-version", ANTHROPIC_VERSION))
+    if endpoint.api_key is not None:
+        match endpoint.auth:
+            case "bearer":
+                headers.append(("Authorization", f"Bearer {endpoint.api_key}"))
+            case "x-api-key" | "x-goog-api-key":
+                headers.append((endpoint.auth, endpoint.api_key))
+            case "none":
+                pass
+    return (*headers, *endpoint.headers)
+
+
+class _Streamed:
+    """An exchange whose answer comes bit by bit."""
+
+    def __init__(self, name: str, response: Response, decoder: StreamDecoder, warnings: tuple[Warned, ...]) -> None:
+        self._name = name
+        self._response = response
+        self._decoder = decoder
+        self._first: tuple[AttemptEvent, ...] = warnings
+        self._ended = False
+
+    async def receive(self) -> Sequence[AttemptEvent]:
+        if self._ended:
+            return ()
+        try:
+            events: Sequence[AttemptEvent] = self._decoder.feed(b"")  # or the failure behind the last batch's events
+            while not events and not self._ended:
+                events = await self._read()
+        except BaseException as error:
+            self._ended = True
+            await self._response.aclose()
+            _raise_ours(error, self._name)
+        if self._first:
+            events = (*self._first, *events)
+            self._first = ()
+        return events
+
+    async def aclose(self) -> None:
+        self._ended = True
+        await self._response.aclose()
+
+    async def _read(self) -> Sequence[AttemptEvent]:
+        try:
+            chunk = await anext(self._response)
+        except StopAsyncIteration:
+            self._ended = True
+            return self._decoder.finish()
+        except TransportError as error:
+            return self._cut(error)
+        return self._decoder.feed(chunk)
+
+    def _cut(self, error: TransportError) -> Sequence[AttemptEvent]:
+        """An answer whose terminal frame has come is complete, however the connection ends after it."""
+        self._ended = True
+        try:
+            return self._decoder.finish()
+        except GatewayError:
+            raise from_transport(error, provider=self._name) from error
+
+
+class _Whole:
+    """An exchange whose answer is one body: one batch."""
+
+    def __init__(self, name: str, response: Response, codec: Codec, warnings: tuple[Warned, ...]) -> None:
+        self._name = name
+        self._response = response
+        self._codec = codec
+        self._warnings = warnings
+        self._ended = False
+
+    async def receive(self) -> Sequence[AttemptEvent]:
+        if self._ended:
+            return ()
+        self._ended = True
+        try:
+            events = self._codec.decode(await self._response.read())
+        except BaseException as error:
+            await self._response.aclose()
+            _raise_ours(error, self._name)
+        return (*self._warnings, *events) if self._warnings else events
+
+    async def aclose(self) -> None:
+        self._ended = True
+        await self._response.aclose()
+
+
+def _raise_ours(error: BaseException, name: str) -> NoReturn:
+    """Raise a foreign error as ours, with the provider's name on it, and anything else as it is."""
+    if isinstance(error, TransportError):
+        raise from_transport(error, provider=name) from error
+    if isinstance(error, FrameTooLarge):
+        raise UpstreamInvalid(f"{name} sent {error}", provider=name) from error
+    if isinstance(error, GatewayError) and error.provider is None:
+        error.provider = name
+    raise error

@@ -1,0 +1,353 @@
+"""Answers of the OpenAI format to events: a pure state machine, the same for a stream and for a whole answer.
+
+Laws: the events don't depend on how the bytes were cut. They keep the grammar of `domain.events`. Nothing is lost
+without a `Warned`, and a failure comes after the events that came before it.
+
+What ends an answer. The reason to stop may come before the last text (some vendors repeat it in every chunk), twice
+(OpenRouter) or before an error, so `Finished` waits for `[DONE]` or the end of the body. A reason without `[DONE]` is a
+complete answer: several servers leave `[DONE]` out. `[DONE]` without a reason is one too, with the reason unknown,
+because the sender says itself that it is through; without any content it is not, and another attempt loses nothing. A
+body that ends with neither is cut.
+"""
+
+from hashlib import blake2b
+from typing import Any, Final
+
+from msgspec import DecodeError
+from msgspec.json import encode as encode_json
+from msgspec.structs import replace
+
+from llmwise.domain.errors import UpstreamCut, UpstreamInvalid
+from llmwise.domain.events import (
+    AttemptEvent,
+    Finished,
+    FinishReason,
+    OpaquePart,
+    ReasoningDelta,
+    RefusalDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    UsageReport,
+    Warned,
+)
+from llmwise.domain.usage import TokenUsage
+from llmwise.providers.failures import from_event
+from llmwise.providers.frames import FrameStream
+from llmwise.wire.openai import (
+    RECEIVED,
+    ContentPart,
+    ReasoningDetail,
+    Received,
+    ReceivedChoice,
+    ReceivedMessage,
+    ReceivedToolCall,
+    Usage,
+)
+
+FINISH_REASONS: Final[dict[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "model_length": "length",  # Mistral: the context is full
+    "model_context_window_exceeded": "length",  # Z.ai
+    "sensitive": "content_filter",  # Z.ai
+    "eos": "stop",  # Together
+    "end_turn": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+}
+"""Words of https://platform.openai.com/docs/api-reference/chat/object, https://docs.mistral.ai/api,
+https://docs.z.ai/api-reference/llm/chat-completion and https://docs.together.ai (2026-11-22)."""
+
+BROKEN_OFF: Final = frozenset({"error", "network_error", "insufficient_system_resource", "abort"})
+"""Reasons that are failures: OpenRouter and Mistral, Z.ai, DeepSeek (https://api-docs.deepseek.com/api/create-chat-
+completion), vLLM (2026-11-22)."""
+
+
+def decode(body: bytes) -> list[AttemptEvent]:
+    """A whole answer. Raises `UpstreamInvalid`, or what an error inside a 200 stands for."""
+    answer = _Answer()
+    events: list[AttemptEvent] = []
+    if answer.read(body, events) == 0:
+        raise UpstreamInvalid("an answer without choices")
+    answer.close(events)
+    return events
+
+
+def decoder() -> FrameStream:
+    """A decoder for one streamed answer."""
+    return FrameStream(_Answer())
+
+
+class _Call:
+    """A tool call in the making. `opened` once its name is known: until then its fragments are held."""
+
+    __slots__ = ("given_id", "has_arguments", "held", "index", "opened")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.given_id: str | None = None
+        self.opened = False
+        self.held = ""
+        self.has_arguments = False
+
+
+class _Answer:
+    """What has been said so far. Invariant: `_calls` holds the vendor's index of a call, `_order` ours."""
+
+    def __init__(self) -> None:
+        self._raw_reason: str | None = None
+        self._started = False
+        self._spoke = False
+        self._closed = False
+        self._calls: dict[int, _Call] = {}
+        self._order: list[_Call] = []
+        self._blocks: dict[tuple[str, int | None], int] = {}
+        self._proved: set[int] = set()
+        self._warned: set[str] = set()
+        self._seed = b""
+
+    def frame(self, data: bytes, events: list[AttemptEvent]) -> None:
+        if self._closed:
+            return  # nothing counts after [DONE]
+        if data != b"[DONE]":
+            if data:
+                self.read(data, events)
+        elif self._spoke or self._raw_reason is not None:
+            self.close(events)
+        else:
+            raise UpstreamCut("the stream ended before it began")
+
+    def end(self, events: list[AttemptEvent]) -> None:
+        if self._closed:
+            return
+        if self._raw_reason is None:
+            raise UpstreamCut("the stream ended without a reason to stop")
+        self.close(events)
+
+    def read(self, data: bytes, events: list[AttemptEvent]) -> int:
+        """The events of a chunk or of a whole answer; how many choices it had."""
+        try:
+            received = RECEIVED.decode(data)
+        except DecodeError as error:
+            raise UpstreamInvalid(f"not a chat completion: {error}") from error
+        if not self._started:
+            self._start(received, data, events)
+        choices = received.choices
+        if received.error is not None or (choices is None and received.object == "error"):
+            raise from_event(data)
+        count = 0
+        if choices:
+            for choice in choices:
+                count += 1
+                if choice.index:
+                    self._warn("n", "only the first of several answers is passed on", events)
+                else:
+                    self._choice(choice, events)
+        if received.usage is not None:
+            _report(received.usage, events)
+        elif received.x_groq is not None:
+            if received.x_groq.error is not None:
+                raise from_event(encode_json({"error": {"message": received.x_groq.error}}))
+            if received.x_groq.usage is not None:
+                _report(received.x_groq.usage, events)
+        return count
+
+    def close(self, events: list[AttemptEvent]) -> None:
+        """The end, as the provider declared it."""
+        self._closed = True
+        for call in self._order:
+            if not call.opened:
+                raise UpstreamInvalid("a tool call without a name")
+            if not call.has_arguments:
+                events.append(ToolCallDelta(call.index, arguments="{}"))
+        raw = self._raw_reason
+        reason = "unknown" if raw is None else FINISH_REASONS.get(raw, "unknown")
+        if reason == "unknown":
+            said = "no reason to stop" if raw is None else f"an unknown reason to stop: {raw[:40]!r}"
+            self._warn("finish_reason", f"the provider gave {said}", events, code="unknown")
+        elif reason == "stop" and self._order:
+            reason = "tool_calls"  # what OpenAI says after a forced call, and some vendors after every one
+        events.append(Finished(reason, raw))
+
+    def _start(self, received: Received, data: bytes, events: list[AttemptEvent]) -> None:
+        self._started = True
+        self._seed = data
+        if received.id or received.model:
+            events.append(Started(received.id or None, received.model or None))
+
+    def _choice(self, choice: ReceivedChoice, events: list[AttemptEvent]) -> None:
+        if choice.error is not None:
+            raise from_event(encode_json({"error": choice.error}))
+        message = choice.delta or choice.message
+        if message is not None:
+            before = len(events)
+            content = message.content
+            if message.reasoning_content or message.reasoning or message.reasoning_details:
+                self._reasoning(message, events)
+            if content:
+                if type(content) is str:
+                    events.append(TextDelta(content))
+                elif type(content) is list:
+                    self._parts(content, events)
+            if message.refusal:
+                events.append(RefusalDelta(message.refusal))
+            if message.tool_calls:
+                for fragment in message.tool_calls:
+                    self._fragment(fragment, events)
+            if message.annotations or message.audio or message.images or message.executed_tools:
+                for kind in ("annotations", "audio", "images", "executed_tools"):
+                    _opaque(kind, getattr(message, kind), events)
+            if len(events) > before:
+                self._spoke = True
+        if choice.logprobs:
+            _opaque("logprobs", choice.logprobs, events)
+        if choice.finish_reason:
+            if choice.finish_reason in BROKEN_OFF:
+                reason = {"message": f"the answer was broken off: {choice.finish_reason}", "type": "server_error"}
+                raise from_event(encode_json({"error": reason}))
+            self._raw_reason = choice.finish_reason
+        if choice.usage is not None:
+            _report(choice.usage, events)
+
+    def _parts(self, parts: list[ContentPart], events: list[AttemptEvent]) -> None:
+        """Content as a list: Mistral's thinking and text."""
+        for part in parts:
+            if part.type == "thinking":
+                chunks = part.thinking
+                text = chunks if isinstance(chunks, str) else "".join(chunk.text or "" for chunk in chunks or ())
+                if text:
+                    events.append(ReasoningDelta(text))
+            elif part.text:
+                events.append(TextDelta(part.text))
+            elif part.refusal:
+                events.append(RefusalDelta(part.refusal))
+            elif part.type not in ("text", "refusal"):
+                self._warn(f"content.{part.type}", "a part of the answer that has no place here", events)
+
+    def _reasoning(self, message: ReceivedMessage, events: list[AttemptEvent]) -> None:
+        """`reasoning` repeats the text of `reasoning_details`, and `reasoning_content` that of `reasoning`: each word
+        is passed on once."""
+        before = len(events)
+        for detail in message.reasoning_details or ():
+            self._detail(detail, events)
+        if not any(type(event) is ReasoningDelta and event.text for event in events[before:]):
+            text = message.reasoning_content or message.reasoning
+            if text:
+                events.insert(before, ReasoningDelta(text, block=self._block("", None)))
+
+    def _detail(self, detail: ReasoningDetail, events: list[AttemptEvent]) -> None:
+        """A piece of `reasoning_details`. What has to go back with it, id, format and signature, is its proof: the
+        detail itself, as JSON, without the text."""
+        block = self._block(detail.type, detail.index)
+        text = detail.text or detail.summary
+        if text:
+            events.append(ReasoningDelta(text, block=block))
+        if detail.data:
+            events.append(ReasoningDelta(redacted=_proof(detail), block=block))
+        elif detail.signature or (detail.summary and block not in self._proved):
+            self._proved.add(block)
+            events.append(ReasoningDelta(signature=_proof(detail), block=block))
+
+    def _block(self, kind: str, index: int | None) -> int:
+        return self._blocks.setdefault((kind, index), len(self._blocks))
+
+    def _fragment(self, fragment: ReceivedToolCall, events: list[AttemptEvent]) -> None:
+        function = fragment.function
+        name = function.name if function is not None else None
+        arguments = function.arguments if function is not None else None
+        if arguments is None:
+            arguments = ""
+        elif isinstance(arguments, dict):
+            arguments = encode_json(arguments).decode()
+        call = self._call(fragment, name)
+        if arguments:
+            call.has_arguments = True
+        if call.opened:
+            if arguments:
+                events.append(ToolCallDelta(call.index, arguments=arguments))
+            return
+        call.given_id = call.given_id or fragment.id or None
+        call.held += arguments
+        if name:
+            call.opened = True
+            events.append(ToolCallDelta(call.index, call.given_id or self._mint(call.index), name, call.held))
+
+    def _call(self, fragment: ReceivedToolCall, name: str | None) -> _Call:
+        """The call that a fragment belongs to. The index says it; without one the id; without both a name opens a call
+        and anything else continues the last. An id that changes together with a name is another call, whatever the
+        index: Gemini's compatible endpoint numbers parallel calls 0, 0, 0. An id that changes alone is not (vLLM
+        minted one for each fragment: https://github.com/vllm-project/vllm/issues/9019, 2026-11-22)."""
+        key = fragment.index
+        if key is None:
+            for call in self._order:
+                if fragment.id and call.given_id == fragment.id:
+                    return call
+            if self._order and not fragment.id and not name:
+                return self._order[-1]
+            key = -1 - len(self._order)
+        known = self._calls.get(key)
+        if known is not None and not (fragment.id and name and known.opened and fragment.id != known.given_id):
+            return known
+        call = self._calls[key] = _Call(len(self._order))
+        self._order.append(call)
+        return call
+
+    def _mint(self, index: int) -> str:
+        """An id where the vendor gives none. Made from the answer's first bytes, so that it is the same however the
+        stream was cut, and another one in the next answer."""
+        return "call_" + blake2b(self._seed + b"%d" % index, digest_size=12).hexdigest()
+
+    def _warn(self, field: str, message: str, events: list[AttemptEvent], code: str = "dropped") -> None:
+        if field not in self._warned:
+            self._warned.add(field)
+            events.append(Warned(code, field, message))
+
+
+def _proof(detail: ReasoningDetail) -> str:
+    return encode_json(replace(detail, text=None, summary=None)).decode()
+
+
+def _opaque(kind: str, value: Any, events: list[AttemptEvent]) -> None:
+    if value:
+        events.append(OpaquePart("openai", kind, encode_json(value).decode()))
+
+
+def _report(usage: Usage, events: list[AttemptEvent]) -> None:
+    tokens = token_usage(usage)
+    if tokens is not None:
+        events.append(UsageReport(tokens))
+
+
+def token_usage(usage: Usage) -> TokenUsage | None:
+    """The buckets of a report; `None` if it reports nothing.
+
+    Cached tokens and cache writes lie inside `prompt_tokens`. Where they overlap (OpenRouter counts what Gemini writes
+    and at once reads in both) a read is a read. xAI counts thinking beside `completion_tokens`, all others inside: the
+    total says which (https://docs.x.ai/docs/guides/reasoning, 2026-11-22).
+    """
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    if prompt is None and completion is None:
+        return None
+    prompt = prompt or 0
+    completion = completion or 0
+    details = usage.prompt_tokens_details
+    cached = details.cached_tokens if details is not None else None
+    for other in (usage.prompt_cache_hit_tokens, usage.num_cached_tokens, usage.cached_tokens):
+        cached = other if cached is None else cached
+    read = min(cached or 0, prompt)
+    written = min((details.cache_write_tokens if details is not None else None) or 0, prompt - read)
+    thinking = usage.completion_tokens_details
+    reasoning = (thinking.reasoning_tokens if thinking is not None else None) or 0
+    if reasoning and usage.total_tokens == prompt + completion + reasoning:
+        completion += reasoning
+    return TokenUsage(
+        input=prompt - read - written,
+        cache_read=read,
+        cache_write_5m=written,
+        output=completion,
+        reasoning=min(reasoning, completion),
+    )

@@ -1,0 +1,189 @@
+"""Auto: which model for which task, without asking one.
+
+In this order: hard filters; the class of the question and how sure we are of it; the guide's map where its model is
+there; for any other catalog the cheapest model that is good enough for the class; unsure, the default. Every loser
+gets its reason.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from llmwise.catalog.cost import estimate
+from llmwise.domain.models import ModelCard
+from llmwise.domain.plan import AutoDecision, Candidate
+from llmwise.domain.requests import Goal
+from llmwise.routing.classifier import Classification
+from llmwise.routing.health import UNSEEN, Health
+from llmwise.routing.needs import Needs
+
+GUIDE_MAP: Mapping[str, str] = {
+    "reasoning_analysis": "gpt-5.2",
+    "math": "gpt-5.2",
+    "long_form_writing": "claude-sonnet-4.5",
+    "creative": "claude-sonnet-4.5",
+    "simple_query_classification": "gemini-3-flash",
+    "conversation": "gemini-3-flash",
+    "summarization": "gemini-3-flash",
+    "translation_multilingual": "gemini-3-flash",
+    "code": "deepseek-v3",
+}
+"""The migration guide's table (2026-02-13), with the task types that it does not name put beside their nearest:
+mathematics with reasoning, summaries and small talk with the simple queries ("simple classification, translation, and
+summarization queries do not need GPT-5.2")."""
+
+QUALITY_BAR: Mapping[str, float] = {
+    "simple_query_classification": 0.55,
+    "conversation": 0.55,
+    "translation_multilingual": 0.60,
+    "summarization": 0.60,
+    "creative": 0.75,
+    "long_form_writing": 0.75,
+    "code": 0.75,
+    "math": 0.85,
+    "reasoning_analysis": 0.85,
+}
+"""How good a model must be for a class, as a share of the best candidate's quality. A prior, to be replaced by what the
+logs show (LEARNING: on eleven models a table per class saves 71% at 95% of the best quality)."""
+
+UNSURE_BAR = 0.9
+"""Below `AutoSettings.min_confidence` the class means little: nearly the best quality, at the least cost."""
+
+HARD = 0.7
+"""From this difficulty on a question is held to the bar of `reasoning_analysis` whatever its class."""
+
+FIRST_TOKEN_UNKNOWN_MS = 1500.0
+"""Stands in for a first-token time never measured, so that an untried model is neither best nor worst."""
+
+
+class AutoSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[auto]`. `default` is the model for questions whose class is unsure (below `min_confidence`); absent, one is
+    chosen by quality and price. `max_fallbacks` models are tried after the chosen one. `map` overrides the model of a
+    task type; `models` narrows the candidates."""
+
+    goal: Goal = "balanced"
+    default: str | None = None
+    min_confidence: float = 0.5
+    max_fallbacks: int = 2
+    map: dict[str, str] = {}
+    models: list[str] = []
+
+
+def decide(
+    candidates: Sequence[ModelCard],
+    classification: Classification,
+    needs: Needs,
+    goal: Goal,
+    settings: AutoSettings,
+    health: Mapping[str, Health],
+) -> tuple[list[ModelCard], AutoDecision]:
+    """The candidates in the order to try, best first, and the account of it. `candidates` have passed the filters and
+    are not empty."""
+    task, confidence = str(classification.task_type), classification.confidence
+    unsure = confidence < settings.min_confidence
+    hard = classification.difficulty >= HARD
+    best = max(card.quality for card in candidates)
+    share = max(
+        QUALITY_BAR[task],
+        UNSURE_BAR if unsure else 0.0,
+        QUALITY_BAR["reasoning_analysis"] if hard else 0.0,
+    )
+    bar = share * best
+    costs = {c.id: estimate(needs.prompt_tokens, needs.output_tokens, c.rate) for c in candidates}
+    ranked = sorted(candidates, key=lambda c: _rank(c, costs[c.id], bar, goal, health.get(c.id, UNSEEN)))
+
+    preferred, why = _preferred(task, goal, settings, unsure=unsure, hard=hard)
+    chosen = next((card for card in ranked if card.id == preferred), None)
+    if chosen is not None:
+        ranked.remove(chosen)
+        ranked.insert(0, chosen)
+        reason = why
+    else:
+        chosen = ranked[0]
+        reason = _reason(chosen, bar, goal)
+    reasons = [
+        f"The question looks like {task} (confidence {confidence:.2f}, difficulty {classification.difficulty:.2f}).",
+        *(["That is too unsure to save on: held to nearly the best quality."] if unsure else []),
+        *(["It looks hard: held to the bar of reasoning."] if hard and not unsure else []),
+        f"{chosen.id}: {reason}.",
+    ]
+    decision = AutoDecision(
+        strategy="heuristic_routing",
+        goal=goal,
+        task_type=task,
+        confidence=confidence,
+        difficulty=classification.difficulty,
+        signals=classification.signals,
+        reasons=tuple(reasons),
+        candidates=tuple(
+            Candidate(
+                model=card.id,
+                score=round(card.quality - bar, 4),
+                cost_nanousd=costs[card.id],
+                latency_ms=health.get(card.id, UNSEEN).ttft_ms,
+                quality=card.quality,
+                reason=reason if card is chosen else _why_not(card, chosen, bar, costs),
+            )
+            for card in ranked
+        ),
+    )
+    return ranked, decision
+
+
+def _preferred(task: str, goal: Goal, settings: AutoSettings, *, unsure: bool, hard: bool) -> tuple[str | None, str]:
+    if unsure and settings.default:
+        return settings.default, "the default for questions whose class is unsure"
+    if task in settings.map:
+        return settings.map[task], f"the configuration maps {task} to it"
+    if goal == "balanced" and not unsure:
+        if hard:
+            return GUIDE_MAP["reasoning_analysis"], "the guide's model for complex questions"
+        return GUIDE_MAP[task], f"the guide's model for {task}"
+    return None, ""
+
+
+def _rank(card: ModelCard, cost: int | None, bar: float, goal: Goal, health: Health) -> tuple[float, ...]:
+    """Sorts ascending. A model under the bar comes after all above it, the best of those first; a demonstration model
+    comes last of all; a model without a price is never taken for cheap."""
+    price = float("inf") if cost is None else float(cost)
+    under = card.quality < bar
+    base = (float(card.demonstration), float(under), -card.quality if under else 0.0)
+    failing = health.failure_rate or 0.0
+    match goal:
+        case "latency":
+            return (*base, _first_token_ms(health), price)
+        case "reliability":
+            return (*base, round(failing, 2), -card.quality, price)
+        case "cost" | "balanced":
+            # A target that fails half the time costs a retry every other time.
+            return (*base, price * (1 + failing), -card.quality)
+
+
+def _first_token_ms(health: Health) -> float:
+    return FIRST_TOKEN_UNKNOWN_MS if health.ttft_ms is None else health.ttft_ms
+
+
+def _reason(card: ModelCard, bar: float, goal: Goal) -> str:
+    if card.quality < bar:
+        return "none is good enough for the class, this is the best there is"
+    if card.demonstration:
+        return "the only model there is; a demonstration model"
+    return {
+        "balanced": "the cheapest that is good enough",
+        "cost": "the cheapest that is good enough",
+        "latency": "the fastest first token of those good enough",
+        "reliability": "the fewest failures of those good enough",
+    }[goal]
+
+
+def _why_not(card: ModelCard, chosen: ModelCard, bar: float, costs: Mapping[str, int | None]) -> str:
+    cost, least = costs[card.id], costs[chosen.id]
+    if card.demonstration:
+        return "a demonstration model: only when nothing else is there"
+    if card.quality < bar:
+        return f"expected quality {card.quality:.2f} is under the bar of {bar:.2f}"
+    if cost is None:
+        return "no known price, so never taken for the cheapest"
+    if least is not None and cost > least:
+        return f"costs {cost / least:.1f} times as much" if least else "costs more than nothing"
+    return "good enough, but not first for this goal"

@@ -1,0 +1,87 @@
+"""The gateway's own API keys. The raw key is shown once, when it is made; only its SHA-256 is kept.
+
+A plain hash suffices where the secret is 32 random bytes: there is nothing to guess. It must be fast, since every
+request pays for it.
+"""
+
+import hashlib
+import secrets
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
+
+from llmwise.domain.errors import Conflict, InvalidRequest, NotFound
+from llmwise.domain.ids import KeyId
+from llmwise.storage.rows import KeyRow, ListedKey
+from llmwise.storage.tables import keys, requests
+
+RAW_PREFIX = "mm_sk_"
+SHOWN_CHARACTERS = 12
+
+
+def hash_key(raw: str) -> str:
+    """What `keys.hash` holds for a raw key."""
+    return hashlib.sha256(raw.encode()).hexdigest()
+
+
+def create_key(
+    connection: Connection, name: str, admin: bool, now_ms: int, settings: str | None = None
+) -> tuple[KeyRow, str]:
+    """A new key and its raw text, `mm_sk_` and 64 hex digits, which can't be had again. Names need not be unique.
+    Raises `InvalidRequest` for a blank name."""
+    if not name.strip():
+        raise InvalidRequest("a key needs a name that is not blank")
+    raw = RAW_PREFIX + secrets.token_hex(32)
+    row = KeyRow(
+        id=KeyId(f"key_{now_ms:012x}{secrets.token_hex(10)}"),  # the layout of `ids.request_id`
+        name=name,
+        hash=hash_key(raw),
+        prefix=raw[:SHOWN_CHARACTERS],
+        admin=admin,
+        created_at_ms=now_ms,
+        revoked_at_ms=None,
+        settings=settings,
+    )
+    connection.execute(insert(keys).values({name: getattr(row, name) for name in KeyRow.__struct_fields__}))
+    return row, raw
+
+
+def find_key(connection: Connection, key_hash: str) -> KeyRow | None:
+    """The key with this hash that works; `None` for an unknown and for a revoked one alike."""
+    wanted = select(keys).where(keys.c.hash == key_hash, keys.c.revoked_at_ms.is_(None))
+    row = connection.execute(wanted).one_or_none()
+    return None if row is None else KeyRow(*row)
+
+
+def list_keys(connection: Connection) -> tuple[ListedKey, ...]:
+    """All keys, revoked ones too, in the order of their making."""
+    last_used = select(func.max(requests.c.created_at_ms)).where(requests.c.key_id == keys.c.id).scalar_subquery()
+    columns: list[ColumnElement[Any]] = [*keys.c, last_used]
+    rows = connection.execute(select(*columns).order_by(keys.c.created_at_ms, keys.c.id))
+    return tuple(ListedKey(*row) for row in rows)
+
+
+def revoke_key(connection: Connection, which: str, now_ms: int) -> KeyRow:
+    """Revoke the key with this id, name or shown prefix, and answer with it. One that is revoked stays as it is.
+
+    Raises `NotFound`, and `Conflict` when a name or prefix fits more than one working key.
+    """
+    named = or_(keys.c.id == which, keys.c.name == which, keys.c.prefix == which)
+    found = [KeyRow(*row) for row in connection.execute(select(keys).where(named).order_by(keys.c.id))]
+    chosen = [key for key in found if key.id == which] or [key for key in found if key.revoked_at_ms is None]
+    if len(chosen) > 1:
+        ids = ", ".join(key.id for key in chosen)
+        raise Conflict(f"{which!r} fits {len(chosen)} keys: say which by id ({ids})")
+    if not chosen:
+        if found:
+            return found[-1]
+        raise NotFound(f"no key has the id, name or prefix {which!r}")
+    key = chosen[0]
+    still_working = keys.c.revoked_at_ms.is_(None)
+    connection.execute(update(keys).where(keys.c.id == key.id, still_working).values(revoked_at_ms=now_ms))
+    return KeyRow(*connection.execute(select(keys).where(keys.c.id == key.id)).one())
+
+
+def has_keys(connection: Connection) -> bool:
+    """Whether a key was ever made. Revoked ones count: revoking the last key must not open the gateway."""
+    return connection.execute(select(keys.c.id).limit(1)).first() is not None

@@ -1,0 +1,265 @@
+"""The native API's shapes, as the published clients send and read them.
+
+A request's unknown fields are refused by name. Answers are objects that clients read as dictionaries; what is not known
+is `null`, never a made-up zero.
+"""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class TextBlock(Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
+    text: str
+
+
+class ImageURL(Struct, forbid_unknown_fields=True):
+    """`url` is http, https or a data URL."""
+
+    url: str
+    detail: str | None = None
+
+
+class ImageBlock(Struct, tag_field="type", tag="image_url", forbid_unknown_fields=True):
+    image_url: ImageURL
+
+
+Block: TypeAlias = TextBlock | ImageBlock
+
+
+class Function(Struct, forbid_unknown_fields=True):
+    name: str
+    arguments: str
+
+
+class ToolCall(Struct, forbid_unknown_fields=True):
+    id: str
+    function: Function
+    type: Literal["function"] = "function"
+    index: int | UnsetType = UNSET
+
+
+class Message(Struct, forbid_unknown_fields=True):
+    """One turn, in OpenAI's shape. `content` may be `null` only beside `tool_calls`."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[Block] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class ToolFunction(Struct, forbid_unknown_fields=True):
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Struct, forbid_unknown_fields=True):
+    function: ToolFunction
+    type: Literal["function"] = "function"
+
+
+class ToolChoiceFunction(Struct, forbid_unknown_fields=True):
+    name: str
+
+
+class ToolChoice(Struct, forbid_unknown_fields=True):
+    function: ToolChoiceFunction
+    type: Literal["function"] = "function"
+
+
+class JSONSchema(Struct, forbid_unknown_fields=True):
+    name: str
+    schema: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Struct, forbid_unknown_fields=True):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JSONSchema | None = None
+
+
+class Routing(Struct, forbid_unknown_fields=True):
+    """A fallback chain: `fallback` models are tried after the requested one, in the order that `strategy` makes."""
+
+    fallback: Annotated[list[Name], Meta(max_length=64)] = []
+    strategy: Literal["rate-limit", "latency", "cost", "round-robin"] = "rate-limit"
+
+
+class ChatBody(Struct, forbid_unknown_fields=True):
+    """`POST /chat`. `stream` is true when absent. `cost_saver` means `model="auto"` with the goal `cost`."""
+
+    model: Name
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=128_000)] | None = None
+    stream: bool = True
+    routing: Routing | None = None
+    cost_saver: bool | None = None
+    optimization_goal: Literal["balanced", "latency", "cost", "reliability"] | None = None
+    semantic_memory: bool | None = None
+    semantic_top_k: Annotated[int, Meta(ge=1, le=12)] | None = None
+    semantic_min_score: Annotated[float, Meta(ge=0, le=1)] | None = None
+    conversation_id: Annotated[str, Meta(max_length=256)] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Literal["auto", "none", "required"] | ToolChoice | None = None
+    response_format: ResponseFormat | None = None
+    stop: str | list[str] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    seed: int | None = None
+
+
+class Step(Struct, omit_defaults=True):
+    """One step of the trace."""
+
+    model: str
+    status: Literal["trying", "failed", "skipped", "success"]
+    reason: str | None = None
+    error: str | None = None
+    status_code: int | None = None
+    latency_ms: int | None = None
+
+
+class RouteEvent(Struct, omit_defaults=True):
+    """A step of the chain, as it happens."""
+
+    event: str
+    model: str
+    status: Literal["trying", "failed", "skipped", "success"]
+    reason: str | None = None
+    error: str | None = None
+    status_code: int | None = None
+    latency_ms: int | None = None
+
+
+class Auto(Struct):
+    """Why Auto chose what it chose."""
+
+    task_type: str
+    confidence: float
+    reasons: list[str]
+
+
+class Warning(Struct):
+    """Something the target could not take, or that came back changed: `code` is stable, `field` names what."""
+
+    code: str
+    field: str
+    message: str
+
+
+class ChatAnswer(Struct):
+    """The JSON answer of `POST /chat`. Money in USD and credits (100 a dollar), times in ms; `null` is "not known"."""
+
+    id: str
+    model: str
+    content: str
+    prompt_tokens: int
+    completion_tokens: int
+    latency_ms: int
+    cost: float | None
+    credits_charged: float
+    credits_remaining: float | None
+    finish_reason: str
+    mode: str
+    conversation_id: str | None
+    resolved_model: str
+    auto_strategy: str | None
+    optimization_goal: str | None
+    provider: str
+    ttft_ms: int | None
+    cached_tokens: int
+    reasoning_tokens: int
+    tool_calls: list[ToolCall] | None
+    reasoning: str | None
+    usage_estimated: bool
+    trace: list[Step] | None
+    auto: Auto | None
+    warnings: list[Warning]
+
+
+class PlainChunk(Struct, omit_defaults=True):
+    """A piece of a stream without a chain. The one with `done` closes the text and carries the account."""
+
+    model: str
+    delta: str
+    done: bool
+    latency_ms: int
+    content_length: int
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[dict[str, Any]] | UnsetType = UNSET
+
+
+class ChainChunk(Struct, omit_defaults=True):
+    """A piece of a stream with a chain."""
+
+    event: str
+    model: str
+    delta: str
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[dict[str, Any]] | UnsetType = UNSET
+
+
+class LastChunk(Struct, omit_defaults=True):
+    """The chunk with `done: true`, of either kind of stream."""
+
+    model: str
+    delta: str
+    done: bool
+    latency_ms: int
+    content_length: int
+    ttft_ms: int | None
+    prompt_tokens: int
+    completion_tokens: int
+    tokens: int
+    tokens_per_second: float | None
+    cost: float | None
+    finish_reason: str
+    event: str | UnsetType = UNSET
+
+
+class TraceEvent(Struct):
+    """The chain's whole way, once it has ended."""
+
+    event: str
+    final_model: str | None
+    attempts: int
+    trace: list[Step]
+    saved_ms: int
+    terminal_error: str | UnsetType | None = UNSET
+
+
+class DoneEvent(Struct):
+    """The last event of a stream that succeeded."""
+
+    event: str
+    id: str
+    credits_charged: float
+    credits_remaining: float | None
+    finish_reason: str
+    byok: bool
+    conversation_id: str | None
+    resolved_model: str
+    auto_strategy: str | None
+    optimization_goal: str | None
+    cost: float | None
+    provider: str
+    cached_tokens: int
+    reasoning_tokens: int
+    usage_estimated: bool
+    auto: Auto | None
+    warnings: list[Warning]
+
+
+class ErrorAnswer(Struct):
+    """Every error. `error` is a plain sentence, `code` is stable."""
+
+    error: str
+    code: str
+    status_code: int
+    request_id: str

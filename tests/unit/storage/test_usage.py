@@ -1,0 +1,144 @@
+"""Laws of the sums, on whatever requests Hypothesis finds."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmwise.domain.records import AttemptRecord, RequestRecord
+from llmwise.storage import ledger, usage
+from llmwise.storage.database import Database
+from llmwise.storage.rows import UsageSummary
+
+from .samples import NOW_MS, attempt, request
+
+counts = st.integers(0, 10**9)
+costs = st.none() | st.integers(0, 10**15)
+statuses = st.sampled_from([200, 200, 200, 400, 429, 499, 502])
+outcomes = st.sampled_from(["complete", "provider_error", "rejected", "cut", "timeout", "client_gone", "skipped"])
+DAY = usage.DAY_MS
+
+
+@st.composite
+def settled(draw: st.DrawFn, number: int) -> tuple[RequestRecord, list[AttemptRecord]]:
+    of = request(
+        number,
+        key_id=draw(st.sampled_from(["key_a", "key_b"])),
+        created_at_ms=NOW_MS - draw(st.integers(0, 5 * DAY)),
+        status=draw(statuses),
+        latency_ms=draw(st.integers(0, 100)),
+        ttft_ms=draw(st.none() | st.integers(0, 100)),
+        input_tokens=draw(counts),
+        cache_read_tokens=draw(counts),
+        cache_write_tokens=draw(counts),
+        output_tokens=draw(counts),
+        reasoning_tokens=draw(counts),
+        cost_nanousd=draw(costs),
+        task_type=draw(st.sampled_from([None, "code", "creative"])),
+    )
+    attempts = [
+        attempt(of, n, model=draw(st.sampled_from(["m1", "m2"])), outcome=draw(outcomes), cost_nanousd=draw(costs))
+        for n in range(draw(st.integers(0, 3)))
+    ]
+    return of, attempts
+
+
+@st.composite
+def ledgers(draw: st.DrawFn) -> tuple[list[RequestRecord], list[AttemptRecord]]:
+    found = [draw(settled(number)) for number in range(draw(st.integers(0, 12)))]
+    return [of for of, _ in found], [one for _, attempts in found for one in attempts]
+
+
+def summary_of(
+    requests: Sequence[RequestRecord], attempts: Sequence[AttemptRecord], key_id: str | None, since_ms: int
+) -> UsageSummary:
+    database = Database.open("sqlite:///:memory:")
+    database.migrate()
+    database.write(ledger.insert, requests, attempts)
+    summary = database.read(usage.summary, key_id, since_ms)
+    database.close()
+    return summary
+
+
+laws = settings(max_examples=60, deadline=None)
+
+
+@laws
+@given(ledgers(), st.sampled_from([None, "key_a", "key_b"]), st.integers(0, 6))
+def test_the_total_is_the_sum_of_the_requests_in_the_window(
+    kept: tuple[list[RequestRecord], list[AttemptRecord]], key_id: str | None, days: int
+) -> None:
+    since_ms = NOW_MS - days * DAY
+    total = summary_of(*kept, key_id, since_ms).total
+    seen = [r for r in kept[0] if r.created_at_ms >= since_ms and key_id in (None, r.key_id)]
+    assert total.requests == len(seen)
+    assert total.errors == sum(r.status >= 400 for r in seen)
+    for bucket in ("input", "cache_read", "cache_write", "output", "reasoning"):
+        assert getattr(total, f"{bucket}_tokens") == sum(getattr(r, f"{bucket}_tokens") for r in seen)
+    assert total.cost_nanousd == sum(r.cost_nanousd for r in seen if r.cost_nanousd is not None)
+
+
+@laws
+@given(ledgers())
+def test_an_unpriced_request_is_counted_apart_and_never_free(
+    kept: tuple[list[RequestRecord], list[AttemptRecord]],
+) -> None:
+    summary = summary_of(*kept, None, 0)
+    assert summary.total.unpriced_requests == sum(r.cost_nanousd is None for r in kept[0])
+    sent = [a for a in kept[1] if a.outcome != "skipped"]
+    assert sum(m.unpriced_attempts for m in summary.by_model) == sum(a.cost_nanousd is None for a in sent)
+    assert sum(m.cost_nanousd for m in summary.by_model) == sum(a.cost_nanousd or 0 for a in sent)
+    assert sum(m.attempts for m in summary.by_model) == len(sent)
+
+
+@laws
+@given(ledgers())
+def test_days_and_task_types_each_add_up_to_the_total(
+    kept: tuple[list[RequestRecord], list[AttemptRecord]],
+) -> None:
+    summary = summary_of(*kept, None, 0)
+    zero = usage.Tally.zero()
+    assert sum((d.tally for d in summary.by_day), zero) == summary.total
+    assert sum((t.tally for t in summary.by_task_type), zero) == summary.total
+    assert [d.day for d in summary.by_day] == sorted({d.day for d in summary.by_day})
+
+
+@laws
+@given(ledgers())
+def test_quantiles_are_the_nearest_rank(kept: tuple[list[RequestRecord], list[AttemptRecord]]) -> None:
+    summary = summary_of(*kept, None, 0)
+    for name, found in (("latency_ms", summary.latency), ("ttft_ms", summary.ttft)):
+        values = sorted(value for r in kept[0] if r.status < 400 and (value := getattr(r, name)) is not None)
+        for answer, share in ((found.p50_ms, Fraction(1, 2)), (found.p95_ms, Fraction(95, 100))):
+            expected = next((v for v in values if sum(w <= v for w in values) >= share * len(values)), None)
+            assert answer == expected
+
+
+def test_money_and_failures_are_booked_on_the_target_that_took_them() -> None:
+    of = request(0, model="m2", attempts=3, cost_nanousd=70)
+    tried = [
+        attempt(of, 0, model="m0", outcome="skipped", cost_nanousd=None),
+        attempt(of, 1, model="m1", outcome="cut", cost_nanousd=50, latency_ms=9),
+        attempt(of, 2, model="m2", outcome="complete", cost_nanousd=20, latency_ms=7),
+    ]
+    first, second = summary_of([of], tried, None, 0).by_model
+    assert (first.model, first.attempts, first.errors, first.cost_nanousd, first.latency_ms) == ("m1", 1, 1, 50, None)
+    assert (second.model, second.attempts, second.errors, second.cost_nanousd, second.latency_ms) == ("m2", 1, 0, 20, 7)
+
+
+def test_a_caller_who_left_is_not_the_models_error() -> None:
+    of = request(0, status=499)
+    assert summary_of([of], [attempt(of, outcome="client_gone")], None, 0).by_model[0].errors == 0
+
+
+def test_days_are_utc_days() -> None:
+    midnight = NOW_MS // DAY * DAY
+    of = [request(0, created_at_ms=midnight - 1), request(1, created_at_ms=midnight)]
+    assert [d.day for d in summary_of(of, [], None, 0).by_day] == ["2026-11-17", "2026-11-18"]
+
+
+def test_nothing_stored_is_zero_and_no_quantile() -> None:
+    summary = summary_of([], [], None, 0)
+    assert summary.total == usage.Tally.zero()
+    assert (summary.latency.p50_ms, summary.ttft.p95_ms, summary.by_model, summary.by_day) == (None, None, (), ())
