@@ -1,13 +1,13 @@
 """The composition root: the only module that names concrete providers, stores, states and recorders.
 
-`Runtime` holds what outlives a configuration (the database, circuits, metrics); `Runtime.configure` makes the `Services`
-of one configuration, and a reload makes the next while requests in flight finish on theirs.
+`Runtime` holds what outlives a configuration (the database, circuits, metrics); `Runtime.configure` makes the
+`Services` of one configuration, and a reload makes the next while requests in flight finish on theirs.
 """
 
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -79,8 +79,7 @@ class Runtime:
         await self.writer.drain(drain_s)
         if self._writing is not None:
             await asyncio.wait([self._writing], timeout=drain_s)
-        for opened in self._opened.values():
-            await opened.close()
+        await _close_all([*self._opened.values()])
         await self.store.close()
 
     async def configure(self, config: Config) -> Services:
@@ -116,8 +115,7 @@ class Runtime:
         if gone:
             # Requests in flight may still be using them; none outlives the total deadline.
             loop = asyncio.get_running_loop()
-            for old in gone:
-                loop.call_later(config.timeouts.total_s + 1, lambda o=old: loop.create_task(o.close()))
+            loop.call_later(config.timeouts.total_s + 1, lambda: loop.create_task(_close_all(gone)))
         return services
 
     def _open(self, name: str, settings: ProviderSettings, config: Config) -> Opened:
@@ -128,6 +126,11 @@ class Runtime:
         provider = open_provider(name, settings, config.timeouts.connect_s)
         life = asyncio.create_task(provider.run(), name=name) if isinstance(provider, LocalProvider) else None
         return Opened(key, provider, life)
+
+
+async def _close_all(opened: Sequence[Opened]) -> None:
+    for each in opened:
+        await each.close()
 
 
 def catalog_of(config: Config, unix_ms: int) -> Catalog:
@@ -186,9 +189,6 @@ async def open_runtime(config: Config) -> Runtime:
     runtime = Runtime(config, store)
     await runtime.start()
     return runtime
-
-
-
 
 
 def asgi(config: Config) -> Gateway:

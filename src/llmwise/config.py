@@ -16,9 +16,10 @@ import msgspec
 from msgspec import Struct
 
 from llmwise.api.limits import LimitSettings
-from llmwise.catalog.load import ModelSettings
+from llmwise.catalog.rows import ModelSettings
 from llmwise.domain.validation import Misfit, did_you_mean, field_of, misfit, shown, value_at
 from llmwise.orchestration.deadlines import TimeoutSettings
+from llmwise.providers.local.weights import default_cache
 from llmwise.providers.registry import VENDORS
 from llmwise.routing.auto import AutoSettings
 from llmwise.routing.breaker import BreakerSettings
@@ -55,8 +56,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """`[storage]`. `url` is `sqlite:///PATH`. `keep_text` keeps questions and answers for the history; without it only
-    metadata is stored."""
+    """`[storage]`. `url` is `sqlite:///PATH`, relative to the configuration's folder. `keep_text` keeps questions and
+    answers for the history; without it only metadata is stored."""
 
     url: str = ""
     keep_text: bool = True
@@ -125,7 +126,7 @@ def environment() -> Mapping[str, str]:
 
 def cache_directory() -> Path:
     """Where downloaded model weights are kept: `LLMWISE_CACHE`, else below the user's cache."""
-    return Path(os.environ.get("LLMWISE_CACHE") or Path.home() / ".cache" / "llmwise")
+    return default_cache(os.environ)
 
 
 def parse(text: str, *, source: str, environ: Mapping[str, str]) -> Config:
@@ -182,6 +183,9 @@ def _checked(config: Config, environ: Mapping[str, str]) -> Config:
     url = config.storage.url or f"sqlite:///{folder / 'llmwise.db'}"
     if not url.startswith("sqlite:///"):
         raise wrong("storage.url", url, "must be sqlite:///PATH; other databases come later")
+    path = url.removeprefix("sqlite:///")
+    if path != ":memory:":
+        url = f"sqlite:///{folder / Path(path).expanduser()}"
     return msgspec.structs.replace(
         config, providers=providers, storage=msgspec.structs.replace(config.storage, url=url)
     )

@@ -101,8 +101,10 @@ def tried(of: RequestRecord, number: int = 0, **changes: Any) -> AttemptRecord:
     return replace(whole, **changes)
 
 
-OPTIONAL = ("model", "provider", "code", "finish_reason", "ttft_ms", "cost_nanousd", "task_type", "confidence")
-OPTIONAL += ("auto_strategy", "goal", "conversation_id", "route", "warnings", "prompt", "answer")
+OPTIONAL = (
+    *("model", "provider", "code", "finish_reason", "ttft_ms", "cost_nanousd", "task_type", "confidence"),
+    *("auto_strategy", "goal", "conversation_id", "route", "warnings", "prompt", "answer"),
+)
 
 
 async def ids(store: Store, **asked: Any) -> list[str]:

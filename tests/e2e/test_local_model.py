@@ -6,24 +6,26 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeAlias
 
-import psutil
+import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
 import pytest
-from local_fixtures import connect, local_model_cache, local_model_path, local_provider
 
 from llmwise.catalog import cost, load
 from llmwise.domain.errors import GatewayError
 from llmwise.domain.events import AttemptEvent, Finished, Started, TextDelta, UsageReport
 from llmwise.domain.messages import Message, Text
+from llmwise.domain.ports import Exchange
 from llmwise.domain.requests import ChatRequest, ResponseFormat, Sampling
-from llmwise.providers.local.provider import LocalProvider
+from llmwise.providers.local.provider import Connect, LocalProvider
 
-__all__ = ["local_model_cache", "local_model_path"]  # fixtures
+pytest_plugins = ["local_fixtures"]
+
+Serve: TypeAlias = Callable[[], AbstractAsyncContextManager[LocalProvider]]
 
 CARD = load(providers={"local": "local"}, unix_ms=0).resolve("local")
 CAPITAL = ChatRequest(
@@ -33,18 +35,6 @@ CAPITAL = ChatRequest(
     sampling=Sampling(temperature=0.0, max_tokens=24),
 )
 STOP_S = 2.0
-
-
-@asynccontextmanager
-async def serving(cache: Path) -> AsyncIterator[LocalProvider]:
-    provider = local_provider(cache)
-    life = asyncio.create_task(provider.run())
-    try:
-        yield provider
-    finally:
-        life.cancel()
-        await asyncio.wait([life])
-        await provider.aclose()
 
 
 def play(scenario: Coroutine[Any, Any, None]) -> None:
@@ -61,6 +51,11 @@ async def ask(provider: LocalProvider, request: ChatRequest = CAPITAL) -> list[A
     while batch := await exchange.receive():
         events += batch
     return events
+
+
+async def rest(exchange: Exchange) -> None:
+    while await exchange.receive():
+        pass
 
 
 def text(events: list[AttemptEvent]) -> str:
@@ -87,9 +82,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_an_answer_comes_with_its_tokens_and_costs_nothing(local_model_cache: Path, stream: bool) -> None:
+def test_an_answer_comes_with_its_tokens_and_costs_nothing(serve_local: Serve, stream: bool) -> None:
     async def scenario() -> None:
-        async with serving(local_model_cache) as provider:
+        async with serve_local() as provider:
             whole = ChatRequest("local", CAPITAL.messages, stream=stream, sampling=CAPITAL.sampling)
             events = await ask(provider, whole)
         assert "Paris" in text(events)
@@ -104,7 +99,7 @@ def test_an_answer_comes_with_its_tokens_and_costs_nothing(local_model_cache: Pa
     play(scenario())
 
 
-def test_a_schema_is_kept_to(local_model_cache: Path) -> None:
+def test_a_schema_is_kept_to(serve_local: Serve) -> None:
     schema = {
         "type": "object",
         "properties": {"city": {"type": "string", "enum": ["Rome", "Paris"]}},
@@ -119,37 +114,37 @@ def test_a_schema_is_kept_to(local_model_cache: Path) -> None:
     )
 
     async def scenario() -> None:
-        async with serving(local_model_cache) as provider:
+        async with serve_local() as provider:
             assert json.loads(text(await ask(provider, request)))["city"] in ("Rome", "Paris")
 
     play(scenario())
 
 
-def test_more_requests_than_slots_are_all_answered(local_model_cache: Path) -> None:
+def test_more_requests_than_slots_are_all_answered(serve_local: Serve) -> None:
     async def scenario() -> None:
-        async with serving(local_model_cache) as provider:
+        async with serve_local() as provider:
             answers = await asyncio.gather(*(ask(provider) for _ in range(6)))
         assert all(text(answer) for answer in answers)
 
     play(scenario())
 
 
-def test_a_prompt_longer_than_its_slot_is_refused_and_not_cut(local_model_cache: Path) -> None:
+def test_a_prompt_longer_than_its_slot_is_refused_and_not_cut(serve_local: Serve) -> None:
     long = ChatRequest("local", (Message("user", (Text("word " * (CARD.context_window + 100)),)),), stream=True)
 
     async def scenario() -> None:
-        async with serving(local_model_cache) as provider:
+        async with serve_local() as provider:
             with pytest.raises(GatewayError) as caught:
                 await ask(provider, long)
-            assert caught.value.upstream_status == 400
+            assert caught.value.code == "context_length_exceeded"
             assert text(await ask(provider))
 
     play(scenario())
 
 
-def test_a_killed_model_is_started_again_and_answers(local_model_cache: Path) -> None:
+def test_a_killed_model_is_started_again_and_answers(serve_local: Serve) -> None:
     async def scenario() -> None:
-        async with serving(local_model_cache) as provider:
+        async with serve_local() as provider:
             assert text(await ask(provider))
             first = provider.pid
             assert first is not None
@@ -161,13 +156,13 @@ def test_a_killed_model_is_started_again_and_answers(local_model_cache: Path) ->
     play(scenario())
 
 
-def test_the_port_answers_to_nobody_else(local_model_cache: Path) -> None:
+def test_the_port_answers_to_nobody_else(serve_local: Serve, local_connect: Connect) -> None:
     async def scenario() -> None:
-        async with serving(local_model_cache) as provider:
+        async with serve_local() as provider:
             await ask(provider)
             assert provider.pid is not None
             (port,) = {c.laddr.port for c in psutil.Process(provider.pid).net_connections() if c.status == "LISTEN"}
-            stranger = connect(f"http://127.0.0.1:{port}/v1", "guessed")
+            stranger = local_connect(f"http://127.0.0.1:{port}/v1", "guessed")
             with pytest.raises(GatewayError) as caught:
                 await stranger.send(CAPITAL, CARD)
             assert caught.value.upstream_status == 401
@@ -176,9 +171,9 @@ def test_the_port_answers_to_nobody_else(local_model_cache: Path) -> None:
     play(scenario())
 
 
-def test_the_model_ends_with_the_gateway(local_model_cache: Path) -> None:
+def test_the_model_ends_with_the_gateway(serve_local: Serve) -> None:
     async def scenario() -> None:
-        async with serving(local_model_cache) as provider:
+        async with serve_local() as provider:
             await ask(provider)
             pid = provider.pid
             assert pid is not None
@@ -188,9 +183,9 @@ def test_the_model_ends_with_the_gateway(local_model_cache: Path) -> None:
     play(scenario())
 
 
-def test_sigterm_ends_the_model_even_while_it_answers(local_model_cache: Path) -> None:
+def test_sigterm_ends_the_model_even_while_it_answers(serve_local: Serve) -> None:
     async def scenario() -> None:
-        async with serving(local_model_cache) as provider:
+        async with serve_local() as provider:
             exchange = await provider.send(
                 ChatRequest("local", CAPITAL.messages, stream=True, sampling=Sampling(max_tokens=1000)), CARD
             )
@@ -200,8 +195,7 @@ def test_sigterm_ends_the_model_even_while_it_answers(local_model_cache: Path) -
             os.kill(pid, signal.SIGTERM)
             assert await asyncio.to_thread(ended, pid, STOP_S)
             with pytest.raises(GatewayError):
-                while await exchange.receive():
-                    pass
+                await rest(exchange)
 
     play(scenario())
 
@@ -209,15 +203,14 @@ def test_sigterm_ends_the_model_even_while_it_answers(local_model_cache: Path) -
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from local_fixtures import local_provider
+from local_fixtures import serving
 from test_local_model import ask
 
 async def main():
-    provider = local_provider(Path(sys.argv[1]))
-    asyncio.ensure_future(provider.run())
-    await ask(provider)
-    print(provider.pid, flush=True)
-    await asyncio.sleep(600)
+    async with serving(Path(sys.argv[1])) as provider:
+        await ask(provider)
+        print(provider.pid, flush=True)
+        await asyncio.sleep(600)
 
 asyncio.run(main())
 """

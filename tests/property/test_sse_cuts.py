@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from llmwise.wire.sse import Frame, SSEDecoder
 
 LINES = st.sampled_from(
-    [b"data: x", b"data:", b"data: {\"a\": \"\xe2\x82\xac\"}", b": ping", b"event: e", b"id: 1", b"data", b"junk", b""]
+    [b"data: x", b"data:", b'data: {"a": "\xe2\x82\xac"}', b": ping", b"event: e", b"id: 1", b"data", b"junk", b""]
 )
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from llmwise.domain.errors import Forbidden, Unauthorized
-from llmwise.storage.store import KeyRow
+from llmwise.storage.rows import KeyRow
 
 CACHE_S = 5.0
 """How long a key is believed without asking the database again: a revoked key lives at most this much longer."""

@@ -1,4 +1,4 @@
-"""The frame around every endpoint that is not on the hot path: one place for admission, decoding, answers and errors."""
+"""The frame around every endpoint off the hot path: one place for admission, decoding, answers and errors."""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,7 +19,7 @@ from llmwise.api.services import Services
 from llmwise.domain.errors import GatewayError, InternalError, Unprocessable
 from llmwise.domain.validation import did_you_mean, misfit, shown
 from llmwise.storage.errors import StorageUnavailable
-from llmwise.storage.store import KeyRow
+from llmwise.storage.rows import KeyRow
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from llmwise.domain.errors import (
 )
 from llmwise.domain.ids import RequestId
 from llmwise.domain.validation import did_you_mean, field_of, misfit, shown, value_at
-from llmwise.storage.store import KeyRow
+from llmwise.storage.rows import KeyRow
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]

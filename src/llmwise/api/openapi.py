@@ -108,7 +108,8 @@ def _error(text: str, route: Route, error: Any) -> dict[str, Any]:
 STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent) }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 0 auto; padding: 1rem }
-code, pre { font: 0.9em ui-monospace, monospace } pre { overflow-x: auto; padding: .75rem; border: 1px solid var(--line) }
+code, pre { font: 0.9em ui-monospace, monospace }
+pre { overflow-x: auto; padding: .75rem; border: 1px solid var(--line) }
 details { border: 1px solid var(--line); border-radius: 6px; margin: .5rem 0; padding: .5rem .75rem }
 summary { cursor: pointer; overflow-wrap: anywhere } .m { font-weight: 700; display: inline-block; min-width: 3.6rem }
 table { border-collapse: collapse; width: 100%; display: block; overflow-x: auto }
@@ -147,7 +148,9 @@ def _entry(path: str, method: str, operation: dict[str, Any], components: dict[s
         content = operation["requestBody"]["content"]["application/json"]
         parts.append("<h4>Body</h4>" + _fields(content["schema"], components))
         if "example" in content:
-            parts.append(f"<pre>{html.escape(msgspec.json.format(msgspec.json.encode(content['example'])).decode())}</pre>")
+            parts.append(
+                f"<pre>{html.escape(msgspec.json.format(msgspec.json.encode(content['example'])).decode())}</pre>"
+            )
     answer = operation["responses"]["200"]["content"].get("application/json")
     if answer is not None:
         parts.append("<h4>Answer</h4>" + _fields(answer["schema"], components))

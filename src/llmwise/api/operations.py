@@ -37,8 +37,9 @@ async def readyz(call: Call) -> Ready:
 async def metrics(call: Call) -> Response:
     """Prometheus' text format."""
     services = call.services
-    gauges = services.metrics
-    gauges.records_waiting.set(services.writer.health().waiting)
-    for card in services.catalog.models:
-        gauges.circuits_open.labels(card.id).set(services.state.breaker(card.id).phase != "closed")
-    return Response(gauges.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    gathered = services.metrics
+    gathered.records_waiting = services.writer.health().waiting
+    gathered.circuits_open = {
+        card.id: services.state.breaker(card.id).phase != "closed" for card in services.catalog.models
+    }
+    return Response(gathered.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -49,7 +49,7 @@ def protocol(header_read_s: float, max_header_bytes: int) -> type[HttpToolsProto
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
-            self.scope["llmwise.connection"] = self
+            self.scope["llmwise.connection"] = self  # type: ignore[typeddict-unknown-key]  # ours, for `streaming`
             if self._header_bytes is None:  # a further request on a kept connection
                 self._await_headers()
 

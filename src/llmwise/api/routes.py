@@ -4,6 +4,7 @@ from llmwise.api import operations
 from llmwise.api.frame import Route
 from llmwise.api.native import chat, keys, models, usage
 from llmwise.api.openai import chat as openai
+from llmwise.api.openai.translate import ChatBody as OpenAIChatBody
 from llmwise.wire import native
 from llmwise.wire import openai as openai_wire
 
@@ -32,11 +33,13 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{NATIVE}/health/targets", "Circuits and health of all targets.", models.Targets, models.targets),
     Route("GET", f"{NATIVE}/history", "Settled requests.", usage.History, usage.history, query=usage.HistoryQuery),
     Route(
-        "GET", f"{NATIVE}/history/{{request_id}}", "One request and its attempts.", usage.HistoryDetail, usage.history_item
+        "GET",
+        f"{NATIVE}/history/{{request_id}}",
+        "One request and its attempts.",
+        usage.HistoryDetail,
+        usage.history_item,
     ),
-    Route(
-        "GET", f"{NATIVE}/usage/summary", "Sums over days.", usage.Summary, usage.summary, query=usage.SummaryQuery
-    ),
+    Route("GET", f"{NATIVE}/usage/summary", "Sums over days.", usage.Summary, usage.summary, query=usage.SummaryQuery),
     Route(
         "GET",
         f"{NATIVE}/usage/recent",
@@ -71,18 +74,39 @@ ROUTES: tuple[Route, ...] = (
         openai_wire.Completion,
         hot=openai.chat_completions,
         work="chat",
-        body=openai.ChatBody,
+        body=OpenAIChatBody,
         stream=True,
         dialect="openai",
     ),
-    Route("GET", "/v1/models", "The models on offer, as OpenAI lists them.", openai.ModelList, openai.list_models,
-          dialect="openai"),
-    Route("GET", "/healthz", "The process serves.", operations.Alive, operations.healthz, access="open",
-          dialect="operations"),
-    Route("GET", "/readyz", "The gateway can do its work.", operations.Ready, operations.readyz, access="open",
-          dialect="operations"),
-    Route("GET", "/metrics", "Prometheus metrics.", "text/plain", operations.metrics, access="open",
-          dialect="operations"),
+    Route(
+        "GET",
+        "/v1/models",
+        "The models on offer, as OpenAI lists them.",
+        openai.ModelList,
+        openai.list_models,
+        dialect="openai",
+    ),
+    Route(
+        "GET",
+        "/healthz",
+        "The process serves.",
+        operations.Alive,
+        operations.healthz,
+        access="open",
+        dialect="operations",
+    ),
+    Route(
+        "GET",
+        "/readyz",
+        "The gateway can do its work.",
+        operations.Ready,
+        operations.readyz,
+        access="open",
+        dialect="operations",
+    ),
+    Route(
+        "GET", "/metrics", "Prometheus metrics.", "text/plain", operations.metrics, access="open", dialect="operations"
+    ),
 )
 
 PLANNED: tuple[str, ...] = (

@@ -134,5 +134,3 @@ async def _defect(services: Services, send: Send) -> None:
         await refuse(send, error, services.new_request_id(), native_body, None)
     except RuntimeError:
         return
-
-

@@ -5,8 +5,8 @@ what is different here. What is on offer:
 
 - every `[[models]]` entry of the configuration. One that names a built-in model, by its id, an alias or `upstream`,
   starts from that model's facts and overrides what it states; any other starts from careful defaults;
-- every built-in model of a configured provider's vendor, entries or not: to add one model must not take away the
-  others. `enabled = false` hides one.
+- of a configured provider that no entry names, every built-in model of its vendor. To list a provider's models is to
+  choose them: the others are not offered then. `enabled = false` hides a built-in one.
 
 Prices are all or nothing: an entry with any price inherits none, so that a flat price of yours is never mixed with a
 vendor's cache discount. An entry for another vendor's model inherits its abilities, not its price.
@@ -221,8 +221,8 @@ def _stated_rate(path: str, entry: ModelSettings) -> Rate | None:
 def _stock(
     builtin: Builtin, providers: Mapping[str, str], own: Sequence[_Offer], hidden: set[str], unix_ms: int
 ) -> Iterator[_Offer]:
-    """The built-in models of the configured providers, but for those that an entry replaces at the same provider."""
-    replaced = {(normal(offer.card.id), offer.card.provider) for offer in own}
+    """The built-in models of the configured providers, but for the providers whose models the entries list."""
+    listed = {offer.card.provider for offer in own}
     claimed = {normal(claim) for offer in own for claim in offer.claims}
     first: dict[str, str] = {}
     for name, vendor in providers.items():
@@ -232,7 +232,7 @@ def _stock(
             continue
         schedule = None if model.free else builtin.prices.schedule(model.vendor, model.upstream)
         for provider, vendor in providers.items():
-            if vendor != model.vendor or (normal(model.id), provider) in replaced:
+            if vendor != model.vendor or provider in listed:
                 continue
             leads = first[vendor] == provider
             plain = leads and normal(model.id) not in claimed

@@ -1,4 +1,4 @@
-"""`llmwise keys`: make, list and revoke API keys, offline against the database; a running gateway sees it in seconds."""
+"""`llmwise keys`: make, list and revoke API keys in the database; a running gateway sees it in seconds."""
 
 import time
 from typing import Annotated
@@ -13,7 +13,7 @@ from llmwise.storage.store import OfflineKeys
 def create(
     name: Annotated[str, typer.Option("--name", help="Whose key it is; for you to tell keys apart.")],
     config: ConfigOption = None,
-    admin: Annotated[bool, typer.Option("--admin", help="May make and revoke keys, and see everybody's usage.")] = False,
+    admin: Annotated[bool, typer.Option("--admin", help="May make and revoke keys, and see all usage.")] = False,
 ) -> None:
     """Make a key. The raw key alone goes to stdout; it is kept nowhere and can't be shown again."""
     with user_errors(), _keys(config) as keys:

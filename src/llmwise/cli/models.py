@@ -1,2 +1,45 @@
-def models() -> None:
-    """Not yet."""
+"""`llmwise models`: what the configuration offers, offline."""
+
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from llmwise.app import catalog_of
+from llmwise.cli.failing import ConfigOption, user_errors
+from llmwise.config import load
+from llmwise.domain.models import ModelCard
+from llmwise.domain.money import NANO_PER_USD
+
+
+def models(
+    config: ConfigOption = None,
+    find: Annotated[str | None, typer.Option("--find", help="Only models whose name holds this.")] = None,
+) -> None:
+    """List the models on offer, with their prices in USD per million tokens."""
+    with user_errors():
+        catalog = catalog_of(load(config), time.time_ns() // 1_000_000)
+    table = Table("model", "provider", "in", "out", "context", "can", "also called", box=None, header_style="bold")
+    table.columns[2].justify = table.columns[3].justify = table.columns[4].justify = "right"
+    rows = [card for card in catalog.models if find is None or find.lower() in f"{card.id} {card.aliases}".lower()]
+    for card in rows:
+        rate = card.rate
+        table.add_row(
+            card.id,
+            card.provider,
+            "?" if rate is None else f"{rate.input / NANO_PER_USD:g}",
+            "?" if rate is None else f"{rate.output / NANO_PER_USD:g}",
+            f"{card.context_window:,}",
+            _abilities(card),
+            ", ".join(card.aliases[:3]),
+        )
+    Console().print(table)
+    typer.echo(f"{len(rows)} models; '?' is a price that is not known, which is not free", err=True)
+
+
+def _abilities(card: ModelCard) -> str:
+    can = card.capabilities
+    named = {"vision": can.vision, "tools": can.tools, "json": can.json_schema, "thinks": can.reasoning}
+    return " ".join(name for name, able in named.items() if able) + (" (demonstration)" if card.demonstration else "")

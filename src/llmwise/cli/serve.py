@@ -25,7 +25,7 @@ BACKLOG = 2048
 
 def serve(
     config: ConfigOption = None,
-    port: Annotated[int | None, typer.Option("--port", "-p", help="Overrides [server] port; 0 picks a free one.")] = None,
+    port: Annotated[int | None, typer.Option("--port", "-p", help="Overrides [server] port; 0: a free one.")] = None,
     host: Annotated[str | None, typer.Option("--host", help="Overrides [server] host.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Overrides [server] workers.")] = None,
 ) -> None:
@@ -53,12 +53,12 @@ def run(settings: Config, listening: socket.socket, workers: int, config_path: s
     """Serve on an open socket; returns when told to stop."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if workers == 1:
-        uvicorn.Server(_uvicorn(settings, asgi(settings))).run(sockets=[listening])
+        uvicorn.Server(uvicorn_config(settings, asgi(settings))).run(sockets=[listening])
         return
     if config_path is not None:
         os.environ["LLMWISE_CONFIG"] = config_path  # how the workers find it
-    config = _uvicorn(settings, "llmwise.cli.serve:worker", workers)
-    _Workers(config, target=uvicorn.Server(config).run, sockets=[listening]).run()
+    config = uvicorn_config(settings, "llmwise.cli.serve:worker", workers)
+    _Workers(config, [listening]).run()
 
 
 def worker() -> Gateway:
@@ -77,10 +77,10 @@ class _Workers(Multiprocess):
                 os.kill(process.pid, signal.SIGHUP)
 
 
-def _uvicorn(settings: Config, app: Gateway | str, workers: int = 1) -> uvicorn.Config:
+def uvicorn_config(settings: Config, app: Gateway | str, workers: int = 1) -> uvicorn.Config:
     server = settings.server
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]  # an ASGI app; uvicorn's type wants its own scope classes
+        app,
         factory=isinstance(app, str),
         workers=workers,
         http=protocol(server.header_read_s, server.max_header_bytes),

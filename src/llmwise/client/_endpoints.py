@@ -464,7 +464,7 @@ class Endpoints(ABC, Generic[ObjectT, ArrayT, TextT, StreamT]):
         zero_retention_mode: bool | None = None,
         purge_existing_data: bool = True,
     ) -> ObjectT:
-        """Change the privacy settings. Purging is the default: memories go, stored text is redacted."""
+        """Change the privacy settings; the answer counts the records that a purge removed or redacted."""
         return self._object(put("/settings/privacy", fields(locals())))
 
     def settings_copilot_state(self) -> ObjectT:

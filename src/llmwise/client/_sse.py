@@ -6,7 +6,7 @@ own `splitlines` (and with it httpx's `iter_lines`) also cuts at U+0085, U+2028 
 hold unescaped, and loses the event. A character cut between two reads is no special case, because no
 byte of a multi-byte UTF-8 sequence looks like a line's end.
 
-Format: https://html.spec.whatwg.org/multipage/server-sent-events.html (read 2026-01). Only `data` matters
+Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. Only `data` matters
 here; `event`, `id`, `retry`, comments and unknown fields are skipped.
 """
 
@@ -25,9 +25,8 @@ class SSEDecoder:
 
     def feed(self, data: bytes) -> list[str]:
         """The data of the events that these bytes complete; often none, sometimes several."""
-        cr_held_back = self._unfinished.endswith(b"\r")
         self._unfinished += data
-        if not (cr_held_back or b"\n" in data or b"\r" in data):
+        if b"\n" not in data and b"\r" not in data:  # don't look again at what has been looked at
             return []
         lines = self._unfinished.splitlines(keepends=True)
         self._unfinished = bytearray() if lines[-1].endswith(b"\n") else lines.pop()

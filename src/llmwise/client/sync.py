@@ -22,9 +22,9 @@ from llmwise.client.shapes import Answer, AnswerList, Head, JsonDict
 class Stream(Iterator[JsonDict]):
     """The events of a streamed answer, as dicts.
 
-    Iterating sends the request; every event has been received when it is handed out, and none is
-    gathered up. Leaving the loop lets go of the connection, at once where the loop holds the only
-    reference, as in `for event in client.chat_stream(...)`; else `close()` or `with` does.
+    The first step of a loop sends the request; each event is handed out as it arrives. Leaving the loop
+    closes the connection: at once where the loop holds the only reference, as in
+    `for event in client.chat_stream(...)`; otherwise `close()` or `with` does.
     """
 
     def __init__(self, events: Generator[JsonDict, None, None], heads: list[Head]) -> None:

@@ -192,7 +192,7 @@ class UpstreamError(GatewayError):
     status = 502
     code = "upstream_error"
     retryable = True
-    breaker = "failure"
+    breaker: ClassVar[BreakerEffect] = "failure"
 
 
 class UpstreamServerError(UpstreamError):

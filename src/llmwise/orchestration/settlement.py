@@ -14,7 +14,7 @@ What an end costs when the provider reported no usage, and who bears it:
 Reported usage is always booked: the provider will bill it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -35,7 +35,7 @@ from llmwise.domain.events import (
     Warned,
 )
 from llmwise.domain.ids import RequestId, attempt_id
-from llmwise.domain.models import ModelCard
+from llmwise.domain.models import ModelCard, Rate
 from llmwise.domain.plan import Plan
 from llmwise.domain.ports import Clock, Recorder
 from llmwise.domain.records import AttemptRecord, Mode, Outcome, RequestRecord
@@ -51,6 +51,10 @@ MAX_KEPT_CHARS = 32_768
 """Of a prompt's and an answer's text, this much is kept in the history."""
 
 NOTHING = TokenUsage()
+
+
+RateOf: TypeAlias = Callable[[ModelCard, int], Rate | None]
+"""A model's price at a time (Unix ms): some change by date, DeepSeek's by the hour."""
 
 
 class Terms(Struct, frozen=True):
@@ -139,6 +143,7 @@ class Ledger:
         request: ChatRequest,
         plan: Plan,
         dialect: Dialect,
+        rate_of: RateOf,
         clock: Clock,
         recorder: Recorder,
         mode: Mode = "chat",
@@ -149,6 +154,7 @@ class Ledger:
         self.request = request
         self.plan = plan
         self.dialect = dialect
+        self.rate_of = rate_of
         self.clock = clock
         self.mode = mode
         self.steps: list[Routed] = []
@@ -202,7 +208,7 @@ class Ledger:
             usage.output,
             usage.reasoning,
             usage.estimated,
-            cost(usage, card.rate),
+            cost(usage, self.rate_of(card, attempt.started_at_ms)),
             finish.reason if finish is not None else None,
         )
         self._settled.append(record)

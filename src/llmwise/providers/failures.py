@@ -317,7 +317,7 @@ _BODY: Final = Decoder(_Body | list[_Body])
 def _said(body: bytes) -> _Said:
     try:
         outer = _BODY.decode(body)
-    except DecodeError:  # HTML of a proxy, say: nothing of it is passed on
+    except (DecodeError, UnicodeDecodeError, RecursionError):  # HTML of a proxy, say: nothing of it is passed on
         return _Said()
     if isinstance(outer, list):  # Google, streaming
         outer = outer[0] if outer else _Body()

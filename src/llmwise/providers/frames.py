@@ -2,6 +2,7 @@
 
 The law: the events, and the error that ends them, do not depend on how the bytes were cut. So an error found behind
 good frames of the same read waits for the next call: what came before it is delivered first.
+Bytes that are not UTF-8 are found late, by msgspec in the field that holds them: an invalid answer like any other.
 """
 
 from typing import Protocol
@@ -38,22 +39,30 @@ class FrameStream:
         try:
             for frame in self._sse.feed(data):
                 self._answer.frame(frame.data, events)
-        except FrameTooLarge as error:
-            self._fail(UpstreamInvalid(f"the stream holds {error}"), events)
-        except GatewayError as error:
-            self._fail(error, events)
+        except (GatewayError, FrameTooLarge, UnicodeDecodeError) as error:
+            self._failure = _ours(error)
+            if not events:
+                raise self._failure
         return events
 
     def finish(self) -> list[AttemptEvent]:
         if self._failure is not None:
             raise self._failure
         events: list[AttemptEvent] = []
-        for frame in self._sse.finish():
-            self._answer.frame(frame.data, events)
-        self._answer.end(events)
+        try:
+            for frame in self._sse.finish():
+                self._answer.frame(frame.data, events)
+            self._answer.end(events)
+        except (GatewayError, UnicodeDecodeError) as error:
+            self._failure = _ours(error)
+            raise self._failure
         return events
 
-    def _fail(self, error: GatewayError, events: list[AttemptEvent]) -> None:
-        self._failure = error
-        if not events:
-            raise error
+
+def _ours(error: GatewayError | FrameTooLarge | UnicodeDecodeError) -> GatewayError:
+    """`error` as one of our own: what is not one yet says that the answer can't be read."""
+    if isinstance(error, GatewayError):
+        return error
+    invalid = UpstreamInvalid(f"the answer can't be read: {error}")
+    invalid.__cause__ = error
+    return invalid

@@ -190,7 +190,8 @@ class Connection(asyncio.Protocol):
         try:
             while response._connection is not None and (whole or not response.status):
                 await response._news()
-        except ValueError:
+        except BaseException:
+            await response.aclose()
             raise
         if response._error is not None and (whole or not response.status):
             raise response._error

@@ -8,8 +8,8 @@ SMOOTHING = 0.2
 
 class Health(Struct, frozen=True):
     """Counts since the start, and exponentially weighted means. `ttft_ms` (first content, ms) and `failure_rate`
-    (0..1) are `None` until something was seen; `failure_ms` is what a failure took, ms. `limited_until` is the monotonic time until which the provider asked
-    to be left alone (429)."""
+    (0..1) are `None` until something was seen; `failure_ms` is what a failure took, ms. `limited_until` is
+    the monotonic time until which the provider asked to be left alone (429)."""
 
     successes: int = 0
     failures: int = 0

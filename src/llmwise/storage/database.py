@@ -119,13 +119,16 @@ _BY_SQLITE_NAME = (
 
 
 def _meaning(cause: BaseException | None) -> tuple[str, str] | None:
-    """What a driver's error says about the database (problem, remedy); `None` when it is about the statement."""
+    """What a driver's error says about the database (problem, remedy); `None` when it is about one row (it breaks a
+    constraint, is too big, holds what the database can't), which no waiting mends."""
     if not isinstance(cause, sqlite3.Error):
         return None
     name = getattr(cause, "sqlite_errorname", "")
     for prefix, problem, remedy in _BY_SQLITE_NAME:
         if name.startswith(prefix):
             return f"{problem} ({cause})", remedy
+    if isinstance(cause, sqlite3.OperationalError):
+        return f"the database failed ({cause})", "check the file with PRAGMA integrity_check, or restore a backup"
     return None
 
 

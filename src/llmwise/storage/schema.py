@@ -54,14 +54,19 @@ def bring_to_head(connection: Connection) -> None:
 
 
 def upgrade(connection: Connection) -> None:
-    """Run Alembic's migrations up to the newest, within the caller's transaction."""
+    """Run Alembic's migrations up to the newest, within the caller's transaction. Raises `SchemaMismatch`."""
     from alembic import command  # only a database that is behind pays for it
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        problem = f"its schema can't be brought to revision {HEAD} ({error})"
+        raise SchemaMismatch(problem, "give llmwise a database of its own") from error
 
 
 def _create(connection: Connection) -> None:
@@ -77,7 +82,8 @@ def _create(connection: Connection) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
+    """`None` without Alembic's table; empty before its first migration."""
     # The dialect's own question, which `inspect(connection).has_table` ends in.
     if not connection.dialect.has_table(connection, _STAMP.name):
         return None
-    return connection.execute(select(_STAMP.c.version_num)).scalar_one_or_none()
+    return connection.execute(select(_STAMP.c.version_num)).scalar_one_or_none() or ""

@@ -1,53 +1,65 @@
 """Prometheus metrics, made from the records of settled requests: the hot path appends, a scrape does the sums."""
 
-from collections import deque
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from llmwise.domain.money import to_usd
+from llmwise.domain.ports import Recorder
 from llmwise.domain.records import AttemptRecord, RequestRecord
 
-LATENCY_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-FIRST_TOKEN_BUCKETS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
+LATENCY_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+FIRST_TOKEN_BUCKETS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 FOLD_AT = 10_000
-"""Records waiting for a scrape; beyond this many they are summed up without one."""
+"""Records waiting for a scrape; with this many they are summed up without one."""
 
 
-class Metrics:
+class Histogram:
+    """Counts by bucket and label; a bucket's bound belongs to it. Seconds."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts: dict[str, list[int]] = {}
+        self.sums: Counter[str] = Counter()
+
+    def observe(self, label: str, seconds: float) -> None:
+        counts = self.counts.get(label)
+        if counts is None:
+            counts = self.counts[label] = [0] * (len(self.bounds) + 1)
+        counts[bisect_left(self.bounds, seconds)] += 1
+        self.sums[label] += seconds  # type: ignore[assignment]  # a Counter adds floats as well
+
+    def family(self, name: str, text: str) -> Metric:
+        family = HistogramMetricFamily(name, text, labels=["model"])
+        for label, counts in self.counts.items():
+            total, buckets = 0, []
+            for bound, count in zip((*map(str, self.bounds), "+Inf"), counts, strict=True):
+                total += count
+                buckets.append((bound, total))
+            family.add_metric([label], buckets, self.sums[label])
+        return family
+
+
+class Metrics(Collector):
     """A recorder. Labels are the catalog's models and stable words only, so that their number is bounded."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.circuits_open: Mapping[str, bool] = {}
+        self.records_waiting = 0
         self._waiting: deque[tuple[RequestRecord, Sequence[AttemptRecord]]] = deque()
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"llmwise_{name}", text, labels, registry=self.registry)
-
-        self._requests = counter("requests", "Requests settled.", "dialect", "model", "status")
-        self._attempts = counter("attempts", "Attempts settled.", "provider", "model", "outcome")
-        self._tokens = counter("tokens", "Tokens, in disjoint buckets.", "model", "bucket")
-        self._cost = counter("cost_usd", "Cost of the models with a known price, USD.", "model")
-        self._unpriced = counter("unpriced_requests", "Requests whose cost is not known.", "model")
-        self._latency = Histogram(
-            "llmwise_request_duration_seconds",
-            "From the request's arrival to its last byte.",
-            ["model"],
-            buckets=LATENCY_BUCKETS_S,
-            registry=self.registry,
-        )
-        self._first_token = Histogram(
-            "llmwise_first_token_seconds",
-            "From the request's arrival to its first content.",
-            ["model"],
-            buckets=FIRST_TOKEN_BUCKETS_S,
-            registry=self.registry,
-        )
-        self.circuits_open = Gauge("llmwise_circuit_open", "1 while a target is left alone.", ["model"])
-        self.registry.register(self.circuits_open)
-        self.records_waiting = Gauge(
-            "llmwise_records_waiting", "Records not in the database yet.", registry=self.registry
-        )
+        self._requests: Counter[tuple[str, ...]] = Counter()
+        self._attempts: Counter[tuple[str, ...]] = Counter()
+        self._tokens: Counter[tuple[str, ...]] = Counter()
+        self._cost_nanousd: Counter[tuple[str, ...]] = Counter()
+        self._unpriced: Counter[tuple[str, ...]] = Counter()
+        self._latency = Histogram(LATENCY_BUCKETS_S)
+        self._first_token = Histogram(FIRST_TOKEN_BUCKETS_S)
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
 
     def record(self, request: RequestRecord, attempts: Sequence[AttemptRecord]) -> None:
         self._waiting.append((request, attempts))
@@ -56,39 +68,62 @@ class Metrics:
 
     def render(self) -> bytes:
         """The exposition format's text."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
         self._fold()
-        return generate_latest(self.registry)
+        yield _counter("requests", "Requests settled.", ("dialect", "model", "status"), self._requests.items())
+        yield _counter("attempts", "Attempts settled.", ("provider", "model", "outcome"), self._attempts.items())
+        yield _counter("tokens", "Tokens, in disjoint buckets.", ("model", "bucket"), self._tokens.items())
+        costs = [(labels, to_usd(cost)) for labels, cost in self._cost_nanousd.items()]
+        yield _counter("cost_usd", "Cost of the models whose price is known, USD.", ("model",), costs)
+        yield _counter("unpriced_requests", "Requests whose cost is not known.", ("model",), self._unpriced.items())
+        yield self._latency.family("llmwise_request_duration_seconds", "From a request's arrival to its last byte.")
+        yield self._first_token.family("llmwise_first_token_seconds", "From a request's arrival to its first content.")
+        circuits = GaugeMetricFamily("llmwise_circuit_open", "1 while a target is left alone.", labels=["model"])
+        for model, is_open in self.circuits_open.items():
+            circuits.add_metric([model], float(is_open))
+        yield circuits
+        text = "Settled requests that are not in the database yet."
+        yield GaugeMetricFamily("llmwise_records_waiting", text, value=self.records_waiting)
 
     def _fold(self) -> None:
         while self._waiting:
             request, attempts = self._waiting.popleft()
             model = request.model or "none"
-            self._requests.labels(request.dialect, model, str(request.status)).inc()
-            self._latency.labels(model).observe(request.latency_ms / 1000)
+            self._requests[request.dialect, model, str(request.status)] += 1
+            self._latency.observe(model, request.latency_ms / 1000)
             if request.ttft_ms is not None:
-                self._first_token.labels(model).observe(request.ttft_ms / 1000)
-            for attempt in attempts:
-                self._attempts.labels(attempt.provider, attempt.model, attempt.outcome).inc()
-                for bucket, tokens in (
-                    ("input", attempt.input_tokens),
-                    ("cache_read", attempt.cache_read_tokens),
-                    ("cache_write", attempt.cache_write_tokens),
-                    ("output", attempt.output_tokens),
-                ):
-                    if tokens:
-                        self._tokens.labels(attempt.model, bucket).inc(tokens)
-                if attempt.cost_nanousd:
-                    self._cost.labels(attempt.model).inc(to_usd(attempt.cost_nanousd))
+                self._first_token.observe(model, request.ttft_ms / 1000)
             if request.cost_nanousd is None:
-                self._unpriced.labels(model).inc()
+                self._unpriced[(model,)] += 1
+            for attempt in attempts:
+                name = attempt.model
+                self._attempts[attempt.provider, name, attempt.outcome] += 1
+                self._tokens[name, "input"] += attempt.input_tokens
+                self._tokens[name, "output"] += attempt.output_tokens
+                if attempt.cache_read_tokens or attempt.cache_write_tokens:
+                    self._tokens[name, "cache_read"] += attempt.cache_read_tokens
+                    self._tokens[name, "cache_write"] += attempt.cache_write_tokens
+                self._cost_nanousd[(name,)] += attempt.cost_nanousd or 0
+
+
+def _counter(
+    name: str, text: str, labels: Sequence[str], values: Iterable[tuple[tuple[str, ...], float]]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"llmwise_{name}", text, labels=labels)
+    for label_values, value in values:
+        family.add_metric(label_values, value)
+    return family
 
 
 class Recorders:
-    """Hands every record to each of several recorders."""
+    """Hands every record to two recorders."""
 
-    def __init__(self, *recorders: "Metrics | object") -> None:
-        self._record = [recorder.record for recorder in recorders]  # type: ignore[union-attr]
+    def __init__(self, first: Recorder, second: Recorder) -> None:
+        self._first = first.record
+        self._second = second.record
 
     def record(self, request: RequestRecord, attempts: Sequence[AttemptRecord]) -> None:
-        for record in self._record:
-            record(request, attempts)
+        self._first(request, attempts)
+        self._second(request, attempts)

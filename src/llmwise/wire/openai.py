@@ -69,11 +69,13 @@ class FunctionCall(Struct, frozen=True):
     arguments: str
 
 
-class ToolCall(Struct, frozen=True, tag_field="type", tag="function"):
-    """https://platform.openai.com/docs/guides/function-calling (2026-11-22)."""
+class ToolCall(Struct, frozen=True):
+    """https://platform.openai.com/docs/guides/function-calling (2026-11-22). Without `function` it is a call of another
+    type (`custom`)."""
 
     id: str
-    function: FunctionCall
+    function: FunctionCall | None = None
+    type: str = "function"
 
 
 class ReasoningDetail(Struct, frozen=True, omit_defaults=True):
@@ -116,16 +118,22 @@ class FunctionDefinition(Struct, frozen=True, omit_defaults=True):
     strict: bool | None = None
 
 
-class Tool(Struct, frozen=True, tag_field="type", tag="function"):
-    function: FunctionDefinition
+class Tool(Struct, frozen=True):
+    """Without `function` it is a tool of another type: OpenAI's `custom`, OpenRouter's and Groq's built-in ones."""
+
+    function: FunctionDefinition | None = None
+    type: str = "function"
 
 
 class FunctionName(Struct, frozen=True):
     name: str
 
 
-class NamedToolChoice(Struct, frozen=True, tag_field="type", tag="function"):
-    function: FunctionName
+class NamedToolChoice(Struct, frozen=True):
+    """Without `function` it is a choice of another type: `allowed_tools`, `custom`."""
+
+    function: FunctionName | None = None
+    type: str = "function"
 
 
 class JSONSchema(Struct, frozen=True, omit_defaults=True, rename={"schema_": "schema"}):

@@ -24,7 +24,7 @@ def gateway() -> Iterator[FakeGateway]:
 def smoke(request: pytest.FixtureRequest) -> Callable[..., dict[str, Any]]:
     """`clients.python_smoke` or `clients.node_smoke`.
 
-    Skips where the client can't be had, unless LLMWISE_TESTS_REQUIRE_PUBLISHED is set, as it is in CI.
+    Skips where the client can't be had, unless LLMWISE_TESTS_REQUIRE_PUBLISHED is set, which is for CI.
     """
     install, run = {
         "python": (clients.python, clients.python_smoke),

@@ -121,7 +121,7 @@ REFUSALS: list[tuple[faults.AnyRule, type[GatewayError], int | None]] = [
     (faults.Status(status=413), errors.ContextTooLong, 413),
     (faults.Status(status=422), errors.InvalidRequest, 422),
     (faults.Status(status=500), errors.UpstreamServerError, 500),
-    (faults.Status(status=503), errors.UpstreamServerError, 503),
+    (faults.Status(status=503), errors.UpstreamOverloaded, 503),
 ]
 
 
@@ -172,9 +172,9 @@ async def test_a_fault_amid_the_answer_is_raised_by_receive(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_body_without_its_terminal_frame_is_cut(stream: bool) -> None:
+async def test_a_stream_without_its_terminal_frame_is_cut_and_a_body_without_its_end_invalid(stream: bool) -> None:
     events: list[AttemptEvent] = []
-    with pytest.raises(errors.UpstreamCut):
+    with pytest.raises(errors.UpstreamCut if stream else errors.UpstreamInvalid):
         await drain(await provider(faults.NoTerminal(), text="one two").send(ask(stream), TARGET), events)
     assert text_of(events) == ("one two" if stream else "")
     assert not any(isinstance(event, Finished) for event in events)

@@ -504,6 +504,18 @@ async def test_a_connection_given_up_while_it_was_made_is_forgotten() -> None:
                     await asyncio.sleep(0)
 
 
+async def test_a_connection_that_ended_as_it_was_made_is_forgotten() -> None:
+    class Hasty(Transport):
+        async def _dial(self, peer: object, connection: Connection, tls: object) -> Connection:
+            connection.connection_made(Wire())
+            connection.connection_lost(None)
+            return connection
+
+    via = Hasty()
+    assert (await fails(post(via, "http://provider.test/"))).kind == "closed"
+    assert not via._open
+
+
 async def test_closing_a_response_early_closes_the_connection() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()

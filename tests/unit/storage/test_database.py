@@ -90,6 +90,18 @@ def test_a_read_sees_one_state_while_another_program_writes(database: Database, 
     assert scalar(database, "SELECT count(*) FROM meta") == 1
 
 
+def test_what_a_change_has_read_stays_true_until_it_commits(database: Database, tmp_path: Path) -> None:
+    def read_then_write(connection: Connection) -> None:
+        connection.execute(text("SELECT * FROM meta")).all()
+        other = sqlite3.connect(tmp_path / "a.db", isolation_level=None, timeout=0)
+        with closing(other), pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("INSERT INTO meta VALUES ('a', 'theirs')")
+        connection.execute(text("INSERT INTO meta VALUES ('a', 'ours')"))
+
+    database.write(read_then_write)
+    assert scalar(database, "SELECT value FROM meta") == "ours"
+
+
 def test_a_file_that_is_no_database_is_named_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a database, " * 100)
     opened = Database.open(f"sqlite:///{tmp_path / 'notes.txt'}")
@@ -126,9 +138,15 @@ def test_a_full_disk_says_so_and_heals(database: Database) -> None:
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
         connection.execute(text("INSERT INTO meta VALUES ('a', :long)"), {"long": "x" * 100_000})
 
+    def empty_the_disk_a_little(connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+        connection.execute(text("INSERT INTO meta VALUES ('a', '1')"))
+
     with pytest.raises(StorageUnavailable, match="no space is left"):
         database.write(fill)
     assert scalar(database, "SELECT count(*) FROM meta") == 0
+    database.write(empty_the_disk_a_little)
+    assert scalar(database, "SELECT count(*) FROM meta") == 1
 
 
 def test_a_path_below_a_file_is_refused_before_anything_runs(tmp_path: Path) -> None:

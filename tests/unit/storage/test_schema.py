@@ -65,15 +65,45 @@ def test_a_fresh_database_is_the_same_as_an_upgraded_one(tmp_path: Path) -> None
     assert len(schema_of(tmp_path / "fresh.db")) > 8
 
 
-def test_an_older_database_is_upgraded(tmp_path: Path) -> None:
-    upgraded(tmp_path / "a.db").close()
-    with sqlite3.connect(tmp_path / "a.db") as connection:  # back to before 0001
+def before_0001(path: Path) -> None:
+    """A database whose only table is Alembic's, empty: where the first migration starts."""
+    upgraded(path).close()
+    with sqlite3.connect(path) as connection:
         for table in tables.metadata.tables:
             connection.execute(f"DROP TABLE {table}")
-        connection.execute("UPDATE alembic_version SET version_num = '0000'")
+        connection.execute("DELETE FROM alembic_version")
+    connection.close()
+
+
+def test_an_older_database_is_upgraded(tmp_path: Path) -> None:
+    before_0001(tmp_path / "a.db")
+    database = Database.open(url_of(tmp_path / "a.db"))
+    database.migrate()
+    database.close()
+    upgraded(tmp_path / "whole.db").close()
+    assert schema_of(tmp_path / "a.db") == schema_of(tmp_path / "whole.db")
+
+
+def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:
+    before_0001(tmp_path / "a.db")
+    with sqlite3.connect(tmp_path / "a.db") as connection:
+        connection.execute("CREATE TABLE keys (id)")  # 0001 makes this table after two others
+    connection.close()
+    before = schema_of(tmp_path / "a.db")
+    database = Database.open(url_of(tmp_path / "a.db"))
+    with pytest.raises(StorageUnavailable, match=r"the database failed \(table keys already exists\)"):
+        database.migrate()
+    database.close()
+    assert schema_of(tmp_path / "a.db") == before
+
+
+def test_a_revision_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    before_0001(tmp_path / "a.db")
+    with sqlite3.connect(tmp_path / "a.db") as connection:
+        connection.execute("INSERT INTO alembic_version VALUES ('0000')")
     connection.close()
     database = Database.open(url_of(tmp_path / "a.db"))
-    with pytest.raises(StorageUnavailable, match="no revision 0000"):
+    with pytest.raises(StorageUnavailable, match=r"revision 0001 \(Can't locate .*'0000'\); give"):
         database.migrate()
     database.close()
 

@@ -1,15 +1,17 @@
 """Laws of the sums, on whatever requests Hypothesis finds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import delete
 
 from llmwise.domain.records import AttemptRecord, RequestRecord
-from llmwise.storage import ledger, usage
+from llmwise.storage import ledger, tables, usage
 from llmwise.storage.database import Database
-from llmwise.storage.rows import UsageSummary
+from llmwise.storage.rows import Tally, UsageSummary
 
 from .samples import NOW_MS, attempt, request
 
@@ -18,6 +20,15 @@ costs = st.none() | st.integers(0, 10**15)
 statuses = st.sampled_from([200, 200, 200, 400, 429, 499, 502])
 outcomes = st.sampled_from(["complete", "provider_error", "rejected", "cut", "timeout", "client_gone", "skipped"])
 DAY = usage.DAY_MS
+
+DATABASE = Database.open("sqlite:///:memory:")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def schema() -> Iterator[None]:
+    DATABASE.migrate()
+    yield
+    DATABASE.close()
 
 
 @st.composite
@@ -53,12 +64,10 @@ def ledgers(draw: st.DrawFn) -> tuple[list[RequestRecord], list[AttemptRecord]]:
 def summary_of(
     requests: Sequence[RequestRecord], attempts: Sequence[AttemptRecord], key_id: str | None, since_ms: int
 ) -> UsageSummary:
-    database = Database.open("sqlite:///:memory:")
-    database.migrate()
-    database.write(ledger.insert, requests, attempts)
-    summary = database.read(usage.summary, key_id, since_ms)
-    database.close()
-    return summary
+    """Of a store that holds just these."""
+    DATABASE.write(lambda c: (c.execute(delete(tables.requests)), c.execute(delete(tables.attempts))))
+    DATABASE.write(ledger.insert, requests, attempts)
+    return DATABASE.read(usage.summary, key_id, since_ms)
 
 
 laws = settings(max_examples=60, deadline=None)
@@ -98,7 +107,7 @@ def test_days_and_task_types_each_add_up_to_the_total(
     kept: tuple[list[RequestRecord], list[AttemptRecord]],
 ) -> None:
     summary = summary_of(*kept, None, 0)
-    zero = usage.Tally.zero()
+    zero = Tally.zero()
     assert sum((d.tally for d in summary.by_day), zero) == summary.total
     assert sum((t.tally for t in summary.by_task_type), zero) == summary.total
     assert [d.day for d in summary.by_day] == sorted({d.day for d in summary.by_day})
@@ -140,5 +149,5 @@ def test_days_are_utc_days() -> None:
 
 def test_nothing_stored_is_zero_and_no_quantile() -> None:
     summary = summary_of([], [], None, 0)
-    assert summary.total == usage.Tally.zero()
+    assert summary.total == Tally.zero()
     assert (summary.latency.p50_ms, summary.ttft.p95_ms, summary.by_model, summary.by_day) == (None, None, (), ())

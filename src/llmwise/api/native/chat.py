@@ -55,6 +55,7 @@ async def chat(services: Services, scope: Scope, receive: Receive, send: Send) -
             request=request,
             plan=services.planner.plan(request, services.view()),
             dialect="native",
+            rate_of=services.catalog.rate,
             clock=services.clock,
             recorder=services.recorder,
             keep_text=services.keep_text,

@@ -1,6 +1,6 @@
 """API keys: what the caller's own is, and, for administrators, making and revoking them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -63,7 +63,7 @@ async def revoke(call: Call) -> KeyInfo:
     return KeyInfo(**_fields(row))
 
 
-def _fields(row: KeyRow) -> dict[str, object]:
+def _fields(row: KeyRow) -> dict[str, Any]:
     return {
         "id": row.id,
         "name": row.name,

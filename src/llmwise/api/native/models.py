@@ -179,4 +179,3 @@ async def targets(call: Call) -> Targets:
             )
         )
     return Targets(rows)
-

@@ -1,6 +1,6 @@
 """What was asked and what it cost: /history, /usage. A key sees its own requests, an administrator everybody's."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Raw, Struct
 
@@ -241,7 +241,7 @@ def _model_row(usage: ModelUsage) -> UsageRow:
     )
 
 
-def _fields(record: RequestRecord) -> dict[str, object]:
+def _fields(record: RequestRecord) -> dict[str, Any]:
     return {
         "id": record.id,
         "created_at_ms": record.created_at_ms,

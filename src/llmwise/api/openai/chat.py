@@ -48,6 +48,7 @@ async def chat_completions(services: Services, scope: Scope, receive: Receive, s
             request=request,
             plan=services.planner.plan(request, services.view()),
             dialect="openai",
+            rate_of=services.catalog.rate,
             clock=services.clock,
             recorder=services.recorder,
             keep_text=services.keep_text,
@@ -83,7 +84,8 @@ def parse(body: bytes) -> Parsed:
     except Unprocessable as error:
         raise InvalidRequest(error.message, **error.details) from error
     for index, tool in enumerate(given.tools or ()):
-        check_depth(tool.function.parameters, f"tools[{index}].function.parameters")
+        if tool.function is not None:
+            check_depth(tool.function.parameters, f"tools[{index}].function.parameters")
     if given.response_format is not None and given.response_format.json_schema is not None:
         check_depth(given.response_format.json_schema.schema_, "response_format.json_schema.schema")
     options = given.stream_options

@@ -129,9 +129,7 @@ def completion(result: Answer, ledger: Ledger) -> dict[str, Any]:
     message = wire.CompletionMessage(
         content=result.text or (None if result.tool_calls or result.refusal else ""),
         refusal=result.refusal,
-        tool_calls=[
-            wire.ToolCall(call.id, wire.FunctionCall(call.name, call.arguments)) for call in result.tool_calls
-        ]
+        tool_calls=[wire.ToolCall(call.id, wire.FunctionCall(call.name, call.arguments)) for call in result.tool_calls]
         or None,
         reasoning_content=reasoning or None,
     )

@@ -76,9 +76,13 @@ def decoder() -> FrameStream:
 def decode(body: bytes) -> list[AttemptEvent]:
     """A whole answer as the events of a stream. Raises `UpstreamInvalid`, or the error that the body reports."""
     try:
-        message = _MESSAGE.decode(body)
-    except DecodeError as error:
+        return _whole(body)
+    except (DecodeError, UnicodeDecodeError) as error:
         raise UpstreamInvalid(f"the answer is not a message: {error}") from error
+
+
+def _whole(body: bytes) -> list[AttemptEvent]:
+    message = _MESSAGE.decode(body)
     if message.type == "error":
         raise from_event(body)
     reading = _Reading()

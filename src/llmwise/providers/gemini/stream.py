@@ -66,7 +66,10 @@ def decode(body: bytes) -> list[AttemptEvent]:
     """A whole answer as the events of a stream. Raises `UpstreamInvalid`, or the error that the body reports."""
     reading = _Reading()
     events: list[AttemptEvent] = []
-    reading.frame(body, events)
+    try:
+        reading.frame(body, events)
+    except UnicodeDecodeError as error:
+        raise UpstreamInvalid(f"the answer can't be read: {error}") from error
     if not reading.finished:
         raise UpstreamInvalid("the answer has no finish reason")
     reading.end(events)

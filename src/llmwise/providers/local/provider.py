@@ -100,19 +100,28 @@ class LocalProvider:
         await self._supervisor.run(self._command(path))
 
     async def send(self, request: ChatRequest, target: ModelCard) -> Exchange:
+        request = with_system_text(request)
+        provider = await self._at(await self._address())
         try:
-            async with asyncio.timeout(self._settings.start_timeout_s):
-                address = await self._supervisor.address()
-        except NotServing as error:
-            raise UpstreamUnreachable(str(error), provider=self.name) from error
-        except TimeoutError as error:
-            raise UpstreamTimeout(self._waiting_for(), provider=self.name, reason="connect") from error
-        provider = await self._at(address)
-        return await provider.send(with_system_text(request), target)
+            return await provider.send(request, target)
+        except UpstreamUnreachable:
+            # The server closes connections after streamed answers although it says that it keeps them (xllamacpp
+            # 2026.10, seen 2026-11-22): a request on such a one never reached it. Or the child has just died.
+            provider = await self._at(await self._address())
+            return await provider.send(request, target)
 
     async def aclose(self) -> None:
         if self._http is not None:
             await self._http[1].aclose()
+
+    async def _address(self) -> str:
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_s):
+                return await self._supervisor.address()
+        except NotServing as error:
+            raise UpstreamUnreachable(str(error), provider=self.name) from error
+        except TimeoutError as error:
+            raise UpstreamTimeout(self._waiting_for(), provider=self.name, reason="connect") from error
 
     async def _at(self, address: str) -> Provider:
         """The HTTP provider for the child as it is now. A child that was started again has another port, and what is

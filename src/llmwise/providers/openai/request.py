@@ -139,7 +139,7 @@ def _fit(body: JSON, request: ChatRequest, profile: Profile, losses: Losses) -> 
     refused = profile.refuses
     if profile.refuses_thinking and _thinks(request, profile):
         refused = refused | profile.refuses_thinking
-    for name in refused & body.keys():
+    for name in [name for name in body if name in refused]:
         del body[name]
         if not _is_default(name, request.sampling):
             losses.drop(name, "the model refuses or ignores it")

@@ -83,20 +83,19 @@ def decoder() -> FrameStream:
 
 
 class _Call:
-    """A tool call in the making. `opened` once its name is known: until then its fragments are held."""
+    """A tool call in the making. It gets its `index` when its name is known: until then its fragments are held."""
 
-    __slots__ = ("given_id", "has_arguments", "held", "index", "opened")
+    __slots__ = ("given_id", "has_arguments", "held", "index")
 
-    def __init__(self, index: int) -> None:
-        self.index = index
+    def __init__(self) -> None:
+        self.index: int | None = None
         self.given_id: str | None = None
-        self.opened = False
         self.held = ""
         self.has_arguments = False
 
 
 class _Answer:
-    """What has been said so far. Invariant: `_calls` holds the vendor's index of a call, `_order` ours."""
+    """What has been said so far. `_calls` finds a call by the vendor's index, `_order` has them as they came."""
 
     def __init__(self) -> None:
         self._raw_reason: str | None = None
@@ -105,6 +104,7 @@ class _Answer:
         self._closed = False
         self._calls: dict[int, _Call] = {}
         self._order: list[_Call] = []
+        self._opened = 0
         self._blocks: dict[tuple[str, int | None], int] = {}
         self._proved: set[int] = set()
         self._warned: set[str] = set()
@@ -132,7 +132,7 @@ class _Answer:
         """The events of a chunk or of a whole answer; how many choices it had."""
         try:
             received = RECEIVED.decode(data)
-        except DecodeError as error:
+        except (DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UpstreamInvalid(f"not a chat completion: {error}") from error
         if not self._started:
             self._start(received, data, events)
@@ -160,7 +160,7 @@ class _Answer:
         """The end, as the provider declared it."""
         self._closed = True
         for call in self._order:
-            if not call.opened:
+            if call.index is None:
                 raise UpstreamInvalid("a tool call without a name")
             if not call.has_arguments:
                 events.append(ToolCallDelta(call.index, arguments="{}"))
@@ -266,14 +266,15 @@ class _Answer:
         call = self._call(fragment, name)
         if arguments:
             call.has_arguments = True
-        if call.opened:
+        if call.index is not None:
             if arguments:
                 events.append(ToolCallDelta(call.index, arguments=arguments))
             return
         call.given_id = call.given_id or fragment.id or None
         call.held += arguments
         if name:
-            call.opened = True
+            call.index = self._opened
+            self._opened += 1
             events.append(ToolCallDelta(call.index, call.given_id or self._mint(call.index), name, call.held))
 
     def _call(self, fragment: ReceivedToolCall, name: str | None) -> _Call:
@@ -290,9 +291,11 @@ class _Answer:
                 return self._order[-1]
             key = -1 - len(self._order)
         known = self._calls.get(key)
-        if known is not None and not (fragment.id and name and known.opened and fragment.id != known.given_id):
+        if known is not None and not (
+            fragment.id and name and known.index is not None and fragment.id != known.given_id
+        ):
             return known
-        call = self._calls[key] = _Call(len(self._order))
+        call = self._calls[key] = _Call()
         self._order.append(call)
         return call
 

@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Mapping
+from email.utils import formatdate
 from typing import Protocol, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -46,7 +47,6 @@ class Stage(Protocol):
     """What a connection needs of its server."""
 
     connections: "set[Connection]"
-    tasks: asyncio.TaskGroup
     closing: bool
 
     def disconnected(self, connection: "Connection") -> None: ...
@@ -91,9 +91,10 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stage.disconnected(self)
         if self._task is None:
+            self._stage.disconnected(self)
             return
+        self._task.add_done_callback(lambda _: self._stage.disconnected(self))
         if self.entry is not None and not self._ours:
             self.entry.client_left = True
             self.entry.left_after_ms = round((time.monotonic() - self._started) * 1000, 3)
@@ -136,7 +137,7 @@ class Connection(asyncio.Protocol):
         self._head = None
         self._body.clear()
         self._started = time.monotonic()
-        self._task = self._stage.tasks.create_task(self._answer(request))
+        self._task = asyncio.get_running_loop().create_task(self._answer(request))
 
     async def _answer(self, request: Request) -> None:
         try:
@@ -167,7 +168,8 @@ class Connection(asyncio.Protocol):
         for step in steps:
             match step:
                 case Head():
-                    headers = [("content-type", step.content_type), *LABELS, *step.headers]
+                    date = formatdate(usegmt=True)
+                    headers = [("content-type", step.content_type), ("date", date), *LABELS, *step.headers]
                     if step.length is not None:
                         headers.append(("content-length", str(step.length)))
                     response = h11.Response(status_code=step.status, headers=headers)
@@ -193,7 +195,7 @@ class Connection(asyncio.Protocol):
                     self._ours = True
                     if reset:
                         peer = cast(socket.socket, self._transport.get_extra_info("socket"))
-                        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                        (lambda *a: None)(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                     self._transport.close()  # what was written goes out first
                     return
 

@@ -1,10 +1,11 @@
 """What the server needs of a wire format: questions out of bodies, answers and errors into bytes. Pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, assert_never
 
 from msgspec import Struct, json
 
+from llmwise.providers.scripted import script as faults
 from llmwise.providers.scripted.answers import Answer, Question
 
 
@@ -24,6 +25,9 @@ class Refusal(Struct, frozen=True):
     message: str | None = None
     code: str | None = None
     retry_after_s: float | None = None
+
+
+Refusing: TypeAlias = faults.RateLimit | faults.Status | faults.Overloaded | faults.ContextTooLong
 
 
 class Frame(Struct, frozen=True):
@@ -78,6 +82,20 @@ class HTTPCall(Struct, frozen=True):
     body: bytes
     model: str | None = None
     stream: bool = False
+
+
+def refusal_of(rule: Refusing, dialect: Dialect) -> Refusal:
+    match rule:
+        case faults.RateLimit():
+            return Refusal(429, retry_after_s=rule.retry_after)
+        case faults.Status():
+            return Refusal(rule.status, rule.message, rule.code, rule.retry_after)
+        case faults.Overloaded():
+            return Refusal(529, retry_after_s=rule.retry_after)
+        case faults.ContextTooLong():
+            return dialect.too_long
+        case _:
+            assert_never(rule)
 
 
 def encoded(value: object) -> bytes:

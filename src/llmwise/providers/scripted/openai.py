@@ -37,7 +37,7 @@ from llmwise.providers.scripted.dialect import (
 )
 
 _FINISH: dict[FinishReason, str] = {"unknown": "scripted_unknown"}
-_TYPES = {401: "invalid_request_error", 403: "permission_error", 429: "requests", 503: "service_unavailable"}
+_TYPES = {403: "permission_error", 429: "requests", 503: "service_unavailable", 529: "overloaded_error"}
 _CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
 
 EMBEDDING_DIMENSIONS = 64

@@ -62,8 +62,11 @@ def _one_of(members: list[Any]) -> str:
     """A character of a class such as `[^a-z_]`: one that it names, or a usual one."""
     negated = str(members[0][0]) == "NEGATE"
     members = members[negated:]
-    named = [chr(value[0] if isinstance(value, tuple) else value) for kind, value in members if str(kind) != "CATEGORY"]
-    return next(c for c in (*named, *_CANDIDATES) if any(_holds(member, c) for member in members) is not negated)
+    named: list[str] = [
+        chr(value[0] if isinstance(value, tuple) else value) for kind, value in members if str(kind) != "CATEGORY"
+    ]
+    fitting = (c for c in (*named, *_CANDIDATES) if any(_holds(member, c) for member in members) is not negated)
+    return str(next(fitting))
 
 
 def _holds(member: Any, character: str) -> bool:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Literal, NoReturn, TypeAlias
 
-from llmwise.domain.errors import GatewayError, UpstreamCut, UpstreamInvalid
+from llmwise.domain.errors import GatewayError, UpstreamCut
 from llmwise.domain.events import (
     AttemptEvent,
     Finished,
@@ -34,7 +34,7 @@ from llmwise.providers.scripted.answers import (
     pieces,
     roughly_tokens,
 )
-from llmwise.providers.scripted.refusals import error_for, refusal
+from llmwise.providers.scripted.refusals import AmidAnswer, BeforeAnswer, error_amid, error_before
 from llmwise.providers.scripted.script import Cue, Playback, Script
 
 Sleep: TypeAlias = Callable[[float], Awaitable[object]]
@@ -134,9 +134,8 @@ class ScriptedProvider:
         await self.pause((settings.latency_ms or 0) / 1000)
         if isinstance(rule, faults.Hang):
             await _forever()
-        error = refusal(rule, self._name)
-        if error is not None:
-            raise error
+        if isinstance(rule, BeforeAnswer):
+            raise error_before(rule, self._family, self._name)
         answer = compose(question_of(request, model), cue)
         batches = list(_batches(answer, self._family))
         if not request.stream:
@@ -200,7 +199,7 @@ class _ScriptedExchange:
         if ends and after is not None:
             await self._fault()
         if ends and isinstance(self._rule, faults.NoTerminal):
-            raise UpstreamCut("the answer ended without its terminal frame (scripted)", provider=self._provider.name)
+            await self._fault()
         self._given += 1
         self._content += has_content
         return batch
@@ -220,18 +219,10 @@ class _ScriptedExchange:
         return seconds
 
     async def _fault(self) -> NoReturn:
-        name = self._provider.name
-        match self._rule:
-            case faults.Cut():
-                raise UpstreamCut("the connection closed amid the answer (scripted)", provider=name)
-            case faults.Malformed():
-                raise UpstreamInvalid("a frame that is not JSON (scripted)", provider=name)
-            case faults.Oversized(bytes=size):
-                raise UpstreamInvalid(f"a frame of {size} bytes (scripted)", provider=name)
-            case faults.ErrorIn200(status=status, message=message):
-                raise error_for(status, name, message)
-            case _:
-                await _forever()
+        if isinstance(self._rule, AmidAnswer):
+            provider = self._provider
+            raise error_amid(self._rule, provider.family, provider.name, stream=self._received.stream)
+        await _forever()
 
 
 def _after(rule: faults.AnyRule) -> int | None:

@@ -1,86 +1,61 @@
-"""A fault as the error that an HTTP adapter would raise for it."""
+"""Faults as errors: what a dialect says, and what an adapter makes of it.
 
-from typing import assert_never
+The errors come out of the same tables as for a real provider (`providers.failures`), fed with the bytes that the
+scripted server would have sent, so that the provider inside the process and the one over HTTP can't drift apart.
+"""
 
-from llmwise.domain.errors import (
-    ContextTooLong,
-    GatewayError,
-    InvalidRequest,
-    UpstreamInvalid,
-    UpstreamNoModel,
-    UpstreamOverloaded,
-    UpstreamRateLimited,
-    UpstreamServerError,
-    UpstreamTimeout,
-    UpstreamUnauthorized,
-    UpstreamUnreachable,
-)
+from typing import TypeAlias, assert_never
+
+from llmwise.domain.errors import GatewayError, UpstreamCut, UpstreamInvalid
+from llmwise.domain.messages import Family
+from llmwise.providers.failures import from_event, from_response, from_transport
 from llmwise.providers.scripted import script as faults
+from llmwise.providers.scripted.anthropic import Anthropic
+from llmwise.providers.scripted.dialect import Dialect, Refusal, refusal_of
+from llmwise.providers.scripted.gemini import Gemini
+from llmwise.providers.scripted.openai import OpenAI
+from llmwise.providers.transport import TransportError
+
+_DIALECTS: dict[Family, Dialect] = {"openai": OpenAI(), "anthropic": Anthropic(), "gemini": Gemini()}
+
+BeforeAnswer: TypeAlias = (
+    faults.RateLimit
+    | faults.Status
+    | faults.Overloaded
+    | faults.ContextTooLong
+    | faults.Refuse
+    | faults.WrongContentType
+)
+AmidAnswer: TypeAlias = faults.Cut | faults.Malformed | faults.Oversized | faults.ErrorIn200 | faults.NoTerminal
 
 
-def refusal(rule: faults.AnyRule, provider: str) -> GatewayError | None:
-    """The error that `rule` means before any answer, if it means one."""
+def error_before(rule: BeforeAnswer, family: Family, provider: str) -> GatewayError:
+    """The error in place of an answer."""
     match rule:
-        case faults.RateLimit(retry_after=retry_after):
-            return error_for(429, provider, retry_after_s=retry_after)
-        case faults.Status():
-            return error_for(rule.status, provider, rule.message, rule.code, rule.retry_after)
-        case faults.Overloaded(retry_after=retry_after):
-            return error_for(529, provider, retry_after_s=retry_after)
-        case faults.ContextTooLong():
-            return error_for(400, provider, code="context_length_exceeded")
         case faults.Refuse():
-            return UpstreamUnreachable("no connection (scripted)", provider=provider, reason="connect")
+            return from_transport(TransportError("closed", "no answer (scripted)"), provider=provider)
         case faults.WrongContentType():
-            return UpstreamInvalid("answered text/html (scripted)", provider=provider, upstream_status=200)
-        case (
-            faults.Normal()
-            | faults.Hang()
-            | faults.HangFirstEvent()
-            | faults.Cut()
-            | faults.Stall()
-            | faults.Malformed()
-            | faults.ErrorIn200()
-            | faults.Trickle()
-            | faults.Oversized()
-            | faults.NoTerminal()
-            | faults.NoUsage()
-            | faults.Keepalive()
-            | faults.Crlf()
-        ):
-            return None
+            return UpstreamInvalid(f"{provider} answered a page (scripted)", provider=provider, upstream_status=200)
+        case _:
+            dialect = _DIALECTS[family]
+            refusal = refusal_of(rule, dialect)
+            headers = {} if refusal.retry_after_s is None else {"retry-after": str(refusal.retry_after_s)}
+            return from_response(refusal.status, headers, dialect.error(refusal), provider=provider)
+
+
+def error_amid(rule: AmidAnswer, family: Family, provider: str, *, stream: bool) -> GatewayError:
+    """The error that ends an answer. A whole body that ends early but cleanly is just no JSON."""
+    match rule:
+        case faults.NoTerminal() if stream:
+            return UpstreamCut(f"{provider} ended without its terminal frame (scripted)", provider=provider)
+        case faults.Cut():
+            return from_transport(TransportError("read", "the answer broke off (scripted)"), provider=provider)
+        case faults.Malformed() | faults.NoTerminal():
+            return UpstreamInvalid(f"{provider} sent what is not JSON (scripted)", provider=provider)
+        case faults.Oversized(bytes=size):
+            return UpstreamInvalid(f"{provider} sent a frame of {size} bytes (scripted)", provider=provider)
+        case faults.ErrorIn200():
+            frame = _DIALECTS[family].error_frame(Refusal(rule.status, rule.message))
+            return from_event(frame.data, provider=provider)
         case _:
             assert_never(rule)
-
-
-def error_for(
-    status: int,
-    provider: str,
-    message: str | None = None,
-    code: str | None = None,
-    retry_after_s: float | None = None,
-) -> GatewayError:
-    """The error that an adapter makes of `status`."""
-    kind: type[GatewayError]
-    if code == "context_length_exceeded" or status == 413:
-        kind = ContextTooLong
-    elif status in _BY_STATUS:
-        kind = _BY_STATUS[status]
-    else:
-        kind = InvalidRequest if status < 500 else UpstreamServerError
-    text = message or f"{provider} answered {status} (scripted)"
-    return kind(text, provider=provider, upstream_status=status, retry_after_s=retry_after_s)
-
-
-_BY_STATUS: dict[int, type[GatewayError]] = {
-    401: UpstreamUnauthorized,
-    402: UpstreamUnauthorized,
-    403: UpstreamUnauthorized,
-    404: UpstreamNoModel,
-    408: UpstreamTimeout,
-    409: UpstreamServerError,
-    425: UpstreamServerError,
-    429: UpstreamRateLimited,
-    504: UpstreamTimeout,
-    529: UpstreamOverloaded,
-}

@@ -210,7 +210,7 @@ class Trickle(Rule, frozen=True, tag="trickle"):
 
 
 class Oversized(Rule, frozen=True, tag="oversized"):
-    """A frame, or a body, whose text is `bytes` long."""
+    """A frame, or a body, whose text is `bytes` long. By default more than any reader should take of a frame."""
 
     bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 16 << 20
     after: Count = DEFAULT_AFTER

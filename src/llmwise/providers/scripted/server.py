@@ -13,7 +13,6 @@ client that leaves ends at once what is being played for it.
 import asyncio
 import re
 import time
-from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode
@@ -43,17 +42,17 @@ _GEMINI_CALL = re.compile(r"/models/([^/]+):(generateContent|streamGenerateConte
 class ScriptedServer:
     """`async with ScriptedServer(script) as server`: it listens between enter and exit, on a free port unless told.
 
-    Entering raises `OSError` when the port is taken. Leaving aborts every connection.
+    Entering raises `OSError` when the port is taken. Leaving aborts every connection and waits for its task. The tasks
+    are the connections' and in no task group: a group would wrap whatever the `async with` block raises.
     """
 
     def __init__(self, script: Script | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self._host = host
         self._port = port
         self._playback = Playback(script)
-        self._stack = AsyncExitStack()
+        self._listener: asyncio.Server | None = None
         self.journal = Journal()
         self.connections: set[Connection] = set()
-        self.tasks = asyncio.TaskGroup()
         self.closing = False
         self._all_gone = asyncio.Event()
 
@@ -83,19 +82,22 @@ class ScriptedServer:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        listener = await loop.create_server(
+        self._listener = await loop.create_server(
             lambda: Connection(self), self._host, self._port, backlog=LISTEN_BACKLOG, reuse_address=True
         )
-        self._port = listener.sockets[0].getsockname()[1]
-        await self._stack.enter_async_context(self.tasks)
-        self._stack.push_async_callback(self._abort_all)
-        self._stack.callback(listener.close)
+        self._port = self._listener.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._stack.__aexit__(kind, error, traceback)
+        assert self._listener is not None
+        self._listener.close()
+        self.closing = True
+        for connection in tuple(self.connections):
+            connection.abort()
+        if self.connections:
+            await self._all_gone.wait()
 
     def disconnected(self, connection: Connection) -> None:
         self.connections.discard(connection)
@@ -198,13 +200,6 @@ class ScriptedServer:
                 return 200, msgspec.json.encode({"rules": len(script.rules), "models": script.model_names})
             case _:
                 return 405, msgspec.json.encode({"error": f"{request.method} is not served at {request.path}"})
-
-    async def _abort_all(self) -> None:
-        self.closing = True
-        for connection in tuple(self.connections):
-            connection.abort()
-        if self.connections:
-            await self._all_gone.wait()
 
 
 def _reply(asked: Question | tuple[str, bytes], cue: Cue, now_s: float) -> Reply:

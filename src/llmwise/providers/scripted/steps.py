@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from llmwise.providers.scripted import script as faults
 from llmwise.providers.scripted.answers import Answer, Question
-from llmwise.providers.scripted.dialect import Dialect, Frame, Refusal
+from llmwise.providers.scripted.dialect import Dialect, Frame, Refusal, refusal_of
 from llmwise.providers.scripted.script import Cue
 
 JSON = "application/json"
@@ -78,17 +78,11 @@ def steps(cue: Cue, dialect: Dialect, reply: Reply, now_s: float) -> Iterator[St
             yield Forever()
         case faults.Refuse():
             yield Close(rule.reset)
-        case faults.RateLimit():
-            header = _retry_after(rule.retry_after, rule.retry_after_form, now_s)
-            yield from _refused(dialect, Refusal(429, retry_after_s=rule.retry_after), header)
-        case faults.Status():
-            header = _retry_after(rule.retry_after, "seconds", now_s)
-            yield from _refused(dialect, Refusal(rule.status, rule.message, rule.code, rule.retry_after), header)
-        case faults.Overloaded():
-            header = _retry_after(rule.retry_after, "seconds", now_s)
-            yield from _refused(dialect, Refusal(529, retry_after_s=rule.retry_after), header)
-        case faults.ContextTooLong():
-            yield from _refused(dialect, dialect.too_long)
+        case faults.RateLimit() | faults.Status() | faults.Overloaded() | faults.ContextTooLong():
+            refusal = refusal_of(rule, dialect)
+            form = rule.retry_after_form if isinstance(rule, faults.RateLimit) else "seconds"
+            headers = _retry_after(refusal.retry_after_s, form, now_s)
+            yield from answered_with(dialect.error(refusal), refusal.status, headers=headers)
         case faults.WrongContentType():
             yield from answered_with(PAGE, content_type="text/html; charset=utf-8")
         case faults.Trickle():
@@ -209,10 +203,6 @@ def _whole(cue: Cue, dialect: Dialect, body: bytes, seconds: float) -> Iterator[
             yield from answered_with(msgspec.json.format(body, indent=2).replace(b"\n", b"\r\n"))
         case _:
             yield from answered_with(body)
-
-
-def _refused(dialect: Dialect, refusal: Refusal, headers: tuple[tuple[str, str], ...] = ()) -> Iterator[Step]:
-    return answered_with(dialect.error(refusal), refusal.status, headers=headers)
 
 
 def _trickled(whole: Iterator[Step], rule: faults.Trickle) -> Iterator[Step]:
