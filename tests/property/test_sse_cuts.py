@@ -1,6 +1,5 @@
 """The decoder's law: the frames do not depend on how the bytes were cut."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +34,6 @@ def test_frames_do_not_depend_on_how_the_bytes_were_cut(stream: bytes, data: st.
     assert decoded(stream, list(range(len(stream)))) == whole
 
 
-@pytest.mark.xfail(strict=True, reason="SSEDecoder takes a byte order mark away only if it comes in one read")
 def test_a_byte_order_mark_may_be_cut_too() -> None:
     stream = b"\xef\xbb\xbfdata: x\n\n"
     assert decoded(stream, [1]) == decoded(stream, []) == [Frame(b"x")]

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import inf
 from typing import Any
 
 import httpx
@@ -165,7 +166,9 @@ def error_for(
     inner = told.get("error")
     if isinstance(inner, dict):
         told, inner = inner, inner.get("message")
-    code = told.get("code")
+    code, told_wait_s = told.get("code"), told.get("retry_after_s")
+    if retry_after_s is None and isinstance(told_wait_s, int | float) and 0 <= told_wait_s < inf:
+        retry_after_s = float(told_wait_s)  # an event inside a stream has no header of its own
     return _class_for(status_code)(
         status_code,
         inner if isinstance(inner, str) and inner else _words(status_code, payload),

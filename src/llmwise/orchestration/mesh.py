@@ -31,6 +31,10 @@ from llmwise.routing.breaker import Admission
 from llmwise.routing.health import UNSEEN, Health
 
 
+AFTER_END_S = 0.25
+"""How long the end of the body may follow the answer's end: reading it keeps the connection for the next request."""
+
+
 class TargetState(Protocol):
     """Circuits and health, shared by all requests (see `state`)."""
 
@@ -98,10 +102,10 @@ class Mesh:
                     async with asyncio.timeout_at(expires):
                         exchange = await self._provider(card).send(request, card)
                     while True:
-                        if committed:
+                        if attempt.finish is not None:
+                            expires = loop_time() + AFTER_END_S
+                        elif committed or not request.stream:  # the headers are here: a whole body must follow too
                             expires = deadline.next_read(loop_time())
-                        elif not request.stream:
-                            expires = deadline.next_read(loop_time())  # headers are here: the body must follow
                         async with asyncio.timeout_at(expires):
                             batch = await exchange.receive()
                         if not batch:

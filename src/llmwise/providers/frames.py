@@ -41,8 +41,8 @@ class FrameStream:
                 self._answer.frame(frame.data, events)
         except (GatewayError, FrameTooLarge, UnicodeDecodeError) as error:
             self._failure = _ours(error)
-            if not events:
-                raise self._failure
+        if self._failure is not None and not events:
+            raise self._failure
         return events
 
     def finish(self) -> list[AttemptEvent]:
@@ -55,6 +55,7 @@ class FrameStream:
             self._answer.end(events)
         except (GatewayError, UnicodeDecodeError) as error:
             self._failure = _ours(error)
+        if self._failure is not None:
             raise self._failure
         return events
 

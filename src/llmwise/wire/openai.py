@@ -69,13 +69,11 @@ class FunctionCall(Struct, frozen=True):
     arguments: str
 
 
-class ToolCall(Struct, frozen=True):
-    """https://platform.openai.com/docs/guides/function-calling (2026-11-22). Without `function` it is a call of another
-    type (`custom`)."""
+class ToolCall(Struct, frozen=True, tag_field="type", tag="function"):
+    """https://platform.openai.com/docs/guides/function-calling (2026-11-22)."""
 
     id: str
-    function: FunctionCall | None = None
-    type: str = "function"
+    function: FunctionCall
 
 
 class ReasoningDetail(Struct, frozen=True, omit_defaults=True):
@@ -118,22 +116,16 @@ class FunctionDefinition(Struct, frozen=True, omit_defaults=True):
     strict: bool | None = None
 
 
-class Tool(Struct, frozen=True):
-    """Without `function` it is a tool of another type: OpenAI's `custom`, OpenRouter's and Groq's built-in ones."""
-
-    function: FunctionDefinition | None = None
-    type: str = "function"
+class Tool(Struct, frozen=True, tag_field="type", tag="function"):
+    function: FunctionDefinition
 
 
 class FunctionName(Struct, frozen=True):
     name: str
 
 
-class NamedToolChoice(Struct, frozen=True):
-    """Without `function` it is a choice of another type: `allowed_tools`, `custom`."""
-
-    function: FunctionName | None = None
-    type: str = "function"
+class NamedToolChoice(Struct, frozen=True, tag_field="type", tag="function"):
+    function: FunctionName
 
 
 class JSONSchema(Struct, frozen=True, omit_defaults=True, rename={"schema_": "schema"}):

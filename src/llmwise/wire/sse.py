@@ -7,6 +7,7 @@ Format: https://html.spec.whatwg.org/multipage/server-sent-events.html (read 202
 
 from msgspec import Struct
 
+BOM = b"\xef\xbb\xbf"
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 
 
@@ -40,8 +41,13 @@ class SSEDecoder:
         if not data:
             return []
         if self._at_start:
+            data = b"".join(self._held) + data
+            self._held, self._held_bytes = [], 0
+            if BOM.startswith(data):  # a byte order mark, or a part of one: wait for what follows
+                self._held = [data]
+                return []
             self._at_start = False
-            data = data.removeprefix(b"\xef\xbb\xbf")
+            data = data.removeprefix(BOM)
         if self._after_cr or b"\r" in data:
             data = self._normalise(data)
         held = self._held
@@ -64,7 +70,7 @@ class SSEDecoder:
 
     def finish(self) -> list[Frame]:
         """The frame that the body ended in, if it was not closed by a blank line."""
-        frame = _frame(b"".join(self._held))
+        frame = _frame(b"".join(self._held).removeprefix(BOM))
         self._held = []
         return [] if frame is None else [frame]
 

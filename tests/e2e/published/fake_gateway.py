@@ -23,7 +23,7 @@ CHARGES = {"credits_charged": 1, "credits_remaining": 99, "finish_reason": "stop
 
 
 class FakeGateway(ThreadingHTTPServer):
-    """Counts the calls of models, for `history` and `usage/recent`, and keeps conversations' titles."""
+    """Counts the calls of models, for `history` and `usage/recent`; doesn't serve the paths in `missing`."""
 
     daemon_threads = True
 
@@ -32,6 +32,7 @@ class FakeGateway(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.answered = 0
         self.titles: dict[str, str | None] = {}
+        self.missing: set[str] = set()
 
 
 @contextmanager
@@ -98,6 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not found or self.headers.get("Authorization") != f"Bearer {KEY}":
             error = {"error": "no valid API key", "code": "unauthorized", "status_code": 401, "request_id": "r0"}
             self.answer(401, error)
+        elif path in self.server.missing:
+            self.answer(404, {"error": "no such path", "code": "not_found", "status_code": 404, "request_id": "r0"})
         elif path == "/chat":
             self.chat(body, compat=prefix.endswith("/compat"))
         else:

@@ -3,7 +3,7 @@
 // Takes npm's `llmwise` 0.1.2 from the folder NODE_MODULES (see clients.py), the gateway's address from
 // LLMWISE_BASE_URL and the key from LLMWISE_API_KEY: the client itself reads no environment. Everything goes
 // through `<base>/compat`, as a user of this client would have it; `plain` shows what works without. The
-// options are those of python_smoke.py. It ends with a stack trace when a call fails.
+// options are those of python_smoke.py, and so is what happens when a call fails.
 //
 // What this client asks of a gateway, besides what the API's documentation says:
 //
@@ -50,8 +50,8 @@ function check(condition, message) {
   if (!condition) throw new Error(message);
 }
 
-// The read-only set that the published clients ship: for each call the keys of its object, or the length of its
-// array. Without arguments where they are optional, so that the server's defaults are used.
+// The read-only set that the published clients ship: for each call the keys of its object, the length of its
+// array, or its refusal. Without arguments where they are optional, so that the server's defaults are used.
 async function reads() {
   const arrays = ["models", "creditsTransactions", "creditsPacks", "usageRecent"];
   const calls = {
@@ -63,10 +63,12 @@ async function reads() {
   };
   const found = {};
   for (const [method, args] of Object.entries(calls)) {
-    const answer = await client[method](...args);
-    const isArray = arrays.includes(method);
-    check(answer !== null && typeof answer === "object" && Array.isArray(answer) === isArray, `${method}: wrong shape`);
-    found[method] = isArray ? answer.length : Object.keys(answer).sort();
+    found[method] = await refusalOr(async () => {
+      const answer = await client[method](...args);
+      const isArray = arrays.includes(method);
+      check(answer !== null && typeof answer === "object" && Array.isArray(answer) === isArray, `${method}: shape`);
+      return isArray ? answer.length : Object.keys(answer).sort();
+    });
   }
   return found;
 }
@@ -100,14 +102,13 @@ async function conversation() {
   return { title, cleared: cleared.title ?? "", deleted: Object.keys(await client.deleteConversation(id)).sort() };
 }
 
-async function failure(call) {
+async function refusalOr(call) {
   try {
-    await call();
+    return await call();
   } catch (error) {
     if (!(error instanceof LLMWiseError)) throw error;
     return { status: error.status, message: error.message };
   }
-  throw new Error("expected a refusal");
 }
 
 const found = { client: `node ${version}`, reads: await reads() };
@@ -121,11 +122,11 @@ if (!options["read-only"]) {
   found.routed_stream = await streamed(client.chatStream({ model: options.primary, routing, messages }));
   check(found.routed_stream.done, "a routed stream ends with the event done");
   found.plain.chat_stream = (await streamed(plain.chatStream({ model, messages }))).events;
-  found.conversation = await conversation();
+  found.conversation = await refusalOr(conversation);
   found.history_total = (await client.history({})).total;
   found.usage_recent = (await client.usageRecent()).length;
   const stranger = new LLMWise({ apiKey: "mm_sk_" + "0".repeat(64), baseUrl: `${baseUrl}/compat` });
-  found.refusal = await failure(() => stranger.chat({ model, messages }));
-  found.refusal.stream = await failure(() => stranger.chatStream({ model, messages }).next());
+  found.refusal = await refusalOr(() => stranger.chat({ model, messages }));
+  found.refusal.stream = await refusalOr(() => stranger.chatStream({ model, messages }).next());
 }
 console.log(JSON.stringify(found));

@@ -1,8 +1,9 @@
 """Calls a gateway with the published Python client; one line of JSON says what came back.
 
 Runs in an environment of its own that holds PyPI's `llmwise` 0.1.2 (see clients.py), against the gateway in
-LLMWISE_BASE_URL with the key in LLMWISE_API_KEY, both read by the client itself. It ends with a traceback
-when a call fails.
+LLMWISE_BASE_URL with the key in LLMWISE_API_KEY, both read by the client itself. A refused call of `reads` or
+`conversation` is noted as `{"status": ..., "message": ...}`, so that one run shows all that is missing; any
+other failure ends with a traceback.
 
     --model MODEL        for the plain calls (default: auto)
     --primary MODEL      where the routed stream begins; give one that fails to see the failover
@@ -31,7 +32,8 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -67,14 +69,23 @@ READS: dict[str, tuple[dict[str, Any], type]] = {
 }
 
 
-def reads(client: LLMWise) -> dict[str, list[str] | int]:
-    """For each call the keys of its object, or the length of its array."""
-    found: dict[str, list[str] | int] = {}
-    for method, (arguments, shape) in READS.items():
-        answer: dict[str, Any] | list[Any] = getattr(client, method)(**arguments)
-        assert type(answer) is shape, f"{method}: {type(answer).__name__} instead of {shape.__name__}"
-        found[method] = len(answer) if isinstance(answer, list) else sorted(answer)
-    return found
+def reads(client: LLMWise) -> dict[str, Any]:
+    """For each call the keys of its object, the length of its array, or its refusal."""
+    return {method: refusal_or(partial(shape_of, client, method)) for method in READS}
+
+
+def shape_of(client: LLMWise, method: str) -> list[str] | int:
+    arguments, shape = READS[method]
+    answer: dict[str, Any] | list[Any] = getattr(client, method)(**arguments)
+    assert type(answer) is shape, f"{method}: {type(answer).__name__} instead of {shape.__name__}"
+    return len(answer) if isinstance(answer, list) else sorted(answer)
+
+
+def refusal_or(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except LLMWiseError as error:
+        return {"status": error.status_code, "message": error.message}
 
 
 def streamed(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -115,19 +126,14 @@ def conversation(client: LLMWise) -> dict[str, Any]:
     return {"title": got.get("title"), "deleted": sorted(client.delete_conversation(made["id"]))}
 
 
-def refusal(model: str, messages: Any) -> dict[str, Any]:
-    """What a wrong key meets, in an answer and in a stream."""
-    stranger = LLMWise("mm_sk_" + "0" * 64)
-    found: dict[str, Any] = {}
-    try:
-        stranger.chat(model=model, messages=messages)
-    except LLMWiseError as error:
-        found = {"status": error.status_code, "message": error.message, "payload": error.payload}
-    try:
-        next(stranger.chat_stream(model=model, messages=messages))
-    except httpx.ResponseNotRead as error:
-        found["stream"] = type(error).__name__
-    stranger.close()
+def strangers(model: str, messages: Any) -> dict[str, Any]:
+    """What a wrong key meets: in an answer, and in a stream."""
+    with LLMWise("mm_sk_" + "0" * 64) as stranger:
+        found: dict[str, Any] = refusal_or(lambda: stranger.chat(model=model, messages=messages))
+        try:
+            next(stranger.chat_stream(model=model, messages=messages))
+        except httpx.ResponseNotRead as error:
+            found["stream"] = type(error).__name__
     return found
 
 
@@ -150,12 +156,12 @@ def main() -> None:
             found["routed_stream"] = streamed(
                 client.chat_stream(model=options.primary, routing=routing, messages=messages)
             )
-            found["conversation"] = conversation(client)
+            found["conversation"] = refusal_or(lambda: conversation(client))
             found["history_total"] = client.history()["total"]
             found["usage_recent"] = len(client.usage_recent())
     if not options.read_only:
         found["async"] = asyncio.run(asynchronous(options.model, messages))
-        found["refusal"] = refusal(options.model, messages)
+        found["refusal"] = strangers(options.model, messages)
     json.dump(found, sys.stdout)
     print()
 

@@ -56,12 +56,22 @@ def test_a_published_client_gets_everything_it_asks_for(
     assert found["refusal"]["status"] == 401
     assert found["refusal"]["message"] == "no valid API key"
     assert len(found["reads"]) == 23
+    assert all(isinstance(shape, int | list) for shape in found["reads"].values())
 
 
 def test_a_client_that_only_reads_calls_no_model(smoke: Callable[..., dict[str, Any]], gateway: FakeGateway) -> None:
     found = smoke(gateway.url, KEY, "--read-only")
     assert len(found["reads"]) == 23
     assert gateway.answered == 0
+
+
+def test_what_a_gateway_lacks_is_noted_and_not_fatal(
+    smoke: Callable[..., dict[str, Any]], gateway: FakeGateway
+) -> None:
+    gateway.missing = {"/credits/wallet"}
+    reads = smoke(gateway.url, KEY, "--read-only")["reads"]
+    (refusal,) = [shape for shape in reads.values() if isinstance(shape, dict)]
+    assert refusal["status"] == 404
 
 
 def test_standard_framing_gives_the_typescript_client_nothing(gateway: FakeGateway) -> None:

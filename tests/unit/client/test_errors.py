@@ -47,6 +47,15 @@ def test_an_error_carries_what_the_gateway_said() -> None:
 
 
 @pytest.mark.parametrize(
+    ("header_s", "told", "expected"),
+    [(None, 7, 7), (3, 7, 3), (0, 7, 0), (None, "7", None), (None, -1, None), (None, float("nan"), None)],
+)
+def test_the_wait_is_the_headers_or_else_the_events(header_s: float | None, told: Any, expected: float | None) -> None:
+    event = {"event": "error", "error": "open", "retry_after_s": told}
+    assert error_for(503, event, headers=httpx.Headers(), retry_after_s=header_s).retry_after_s == expected
+
+
+@pytest.mark.parametrize(
     ("payload", "message", "code"),
     [
         (None, "Bad Gateway", None),

@@ -757,9 +757,10 @@ async def test_tls_through_a_proxy(server_tls: ssl.SSLContext, client_tls: ssl.S
         Upstream(relay) as proxy,
         transport(proxy=f"http://me:pw@127.0.0.1:{proxy.port}", tls=client_tls) as via,
     ):
-        for _ in range(2):
-            assert await (await post(via, up.url)).read() == b"inside"
-        assert proxy.connections == 1
+        for count in (2, 4):  # more at once than there are tunnels: a bare connection to the proxy must not be taken
+            for response in await asyncio.gather(*(post(via, up.url) for _ in range(count))):
+                assert await response.read() == b"inside"
+            assert proxy.connections == count
         expected = f"CONNECT 127.0.0.1:{up.port} HTTP/1.1\r\nHost: 127.0.0.1:{up.port}\r\nProxy-Authorization: Basic "
         assert asked[0].startswith(expected.encode())
 

@@ -165,9 +165,9 @@ def _part(part: wire.ContentPart, where: str) -> Part:
             media_type, data = _data_url(url)
             return Image(url=None if data else url, data=data, media_type=media_type, detail=detail)
         case "file" if part.file is not None and part.file.file_data is not None:
-            media_type, data = _data_url(part.file.file_data)
-            url = None if data else part.file.file_data
-            return Document(url=url, data=data, media_type=media_type, name=part.file.filename)
+            kind, content = _data_url(part.file.file_data)
+            address = None if content else part.file.file_data
+            return Document(url=address, data=content, media_type=kind, name=part.file.filename)
         case "refusal":
             return Text(part.refusal or "")
         case _:

@@ -6,6 +6,7 @@ errors, the tables of github.com/anthropics/skills (claude-api), and what record
 """
 
 import re
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -103,6 +104,7 @@ _NAME = re.compile(
 )
 
 
+@lru_cache(maxsize=256)
 def generation(model: str) -> Generation:
     """The generation of `model`, by its upstream name (vendor prefixes and dates are fine).
 

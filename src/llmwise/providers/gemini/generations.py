@@ -6,6 +6,7 @@ pages beside it, and what recorded requests got for an answer.
 """
 
 import re
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -69,6 +70,7 @@ _ROWS: tuple[tuple[str, tuple[int, int], Generation], ...] = (
 _NAME = re.compile(r"gemini-(?:robotics-er-|omni-)?(\d{1,2})(?:[.-](\d{1,2})(?!\d))?")
 
 
+@lru_cache(maxsize=256)
 def generation(model: str) -> Generation:
     """The generation of `model`, by its upstream name. A Gemini without a version (`gemini-flash-latest`) counts as the
     newest; a name without Gemini in it (Gemma, a tuned model's endpoint) gets only what every model takes."""

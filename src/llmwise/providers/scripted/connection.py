@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
                     self._ours = True
                     if reset:
                         peer = cast(socket.socket, self._transport.get_extra_info("socket"))
-                        (lambda *a: None)(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                     self._transport.close()  # what was written goes out first
                     return
 
