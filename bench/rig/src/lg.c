@@ -403,9 +403,6 @@ int main(int ac, char **av) {
     tend = ts + (u64)(dur * 1e9);
     u64 issued = 0;
     double per = rate > 0 ? 1e9 / rate : 0;
-    int nextfree = 0;
-    u64 backlog = 0;
-    (void)nextfree;
     if (!rate)
         for (int i = 0; i < nc; i++) {
             if (maxreq && (long)issued >= maxreq)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
-DEFAULT_BASE_URL = "https://llmwise.ai"
+DEFAULT_BASE_URL = "http://127.0.0.1:8080"
 """What the published clients default to; `base_url` or LLMWISE_BASE_URL names a gateway of your own."""
 
 POOL = httpx.Limits(max_connections=1000, max_keepalive_connections=100)

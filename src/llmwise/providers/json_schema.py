@@ -48,7 +48,8 @@ ANTHROPIC = Subset(
     formats=frozenset(["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"]),
     closed=True,
 )
-"""https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations (2026-11-22)."""
+"""What the official SDK `anthropic` 2.12.0 makes of a schema (`lib/_parse/_transform.py`, 2026-11-22), for the
+limits in https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations."""
 
 GEMINI = Subset(
     keywords=_COMMON | {"oneOf", "prefixItems", "minItems", "maxItems", "minimum", "maximum", "propertyOrdering"},
@@ -56,8 +57,9 @@ GEMINI = Subset(
     formats=frozenset(("date-time", "date", "time")),
     closed=False,
 )
-"""The `*JsonSchema` fields of generateContent: https://ai.google.dev/gemini-api/docs/structured-output (2026-11-22).
-Recorded requests with `$defs`, recursive `$ref`, `oneOf` and `additionalProperties` were accepted there (2026-08)."""
+"""The `*JsonSchema` fields of generateContent, as google-genai 3.4.0 documents `response_json_schema` (2026-11-22):
+other keywords may be sent and do nothing, and beside a `$ref` only keys that begin with `$` may stand. Recorded
+requests with `$defs`, recursive `$ref`, `oneOf`, `default` and `additionalProperties` were accepted (2026-08)."""
 
 _ANNOTATIONS = frozenset(
     (

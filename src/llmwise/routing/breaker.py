@@ -80,7 +80,7 @@ def step(
     An attempt admitted before the circuit opened may end after: its success does not close what others opened, and its
     failure does not lengthen the pause. The success of a probe that was given up still closes.
     """
-    if state.phase != "closed" and probe != state.probe and not (probe and effect == "success"):
+    if state.phase != "closed" and not (probe and (probe == state.probe or effect == "success")):
         return state
     if effect == "none":
         # A probe that says nothing about the provider gives its place to the next.

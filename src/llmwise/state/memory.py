@@ -54,12 +54,13 @@ class MemoryState:
         if after is not state:
             self._breakers[target] = after
         if effect != "none":
+            pause_s = self.settings.open_s if retry_after_s is None else retry_after_s
             self._health[target] = health.observe(
                 self._health.get(target, UNSEEN),
                 failed=effect is not None,
                 ttft_ms=ttft_ms,
                 latency_ms=latency_ms,
-                limited_until=now + (retry_after_s or self.settings.open_s) if limited else 0.0,
+                limited_until=now + min(pause_s, self.settings.max_pause_s) if limited else 0.0,
             )
 
     def health(self) -> Mapping[str, Health]:

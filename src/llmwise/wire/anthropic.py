@@ -1,7 +1,8 @@
 """Anthropic's Messages API: requests, answers and stream events as the wire has them.
 
 Sources: https://platform.claude.com/docs/en/api/messages and .../build-with-claude/streaming, both by way of the types
-of the official SDK `anthropic` 2.12.0 (read 2026-11-22), and answers recorded up to 2026-08.
+of the official SDK `anthropic` 2.12.0 and their docstrings (2026-11-22), and answers recorded up to 2026-08. The link
+at a struct is the page that the SDK names for it.
 
 What we send is typed and leaves out what is not said. What we receive is lenient: unknown fields are ignored, blocks
 stay raw until their type is known, and an event or delta of a new type is no error ("new event types may be added",

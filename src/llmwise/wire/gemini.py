@@ -1,8 +1,10 @@
 """Gemini's generateContent: requests and answers as the wire has them, for AI Studio and Vertex AI.
 
-Sources: https://ai.google.dev/api/generate-content and the discovery document of Vertex AI (`aiplatform.v1`, schema
-`GoogleCloudAiplatformV1GenerateContentRequest`, in google-api-python-client 2.202.0), read 2026-11-22; answers
-recorded up to 2026-08. A stream (`alt=sse`) is a sequence of whole `GenerateContentResponse`s, each with new parts.
+Sources: the discovery document of Vertex AI (`aiplatform.v1`, schema `GoogleCloudAiplatformV1GenerateContentRequest`,
+in google-api-python-client 2.202.0) and the types of google-genai 3.4.0 for AI Studio, both read 2026-11-22; requests
+and answers recorded up to 2026-08. The link at a struct is the guide that goes with it.
+
+A stream (`alt=sse`) is a sequence of whole `GenerateContentResponse`s, each with new parts.
 
 What we send leaves out what is not said. What we receive is lenient: unknown fields are ignored and parts stay raw, so
 that a part of a new kind is kept and not lost.

@@ -24,8 +24,8 @@ def root(base_url: str | None) -> str:
         (" http://gateway:8080/api/v1// ", "http://gateway:8080/api/v1"),
         ("http://gateway:8080/compat", "http://gateway:8080/compat/api/v1"),
         ("https://host/any/prefix/api/v1", "https://host/any/prefix/api/v1"),
-        (None, "https://llmwise.ai/api/v1"),
-        ("  ", "https://llmwise.ai/api/v1"),
+        (None, "http://127.0.0.1:8080/api/v1"),
+        ("  ", "http://127.0.0.1:8080/api/v1"),
     ],
 )
 def test_the_api_path_is_appended_where_it_is_missing(

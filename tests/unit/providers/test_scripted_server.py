@@ -604,7 +604,7 @@ async def test_the_pace_is_kept() -> None:
         for stream in (True, False):
             started = loop.time()
             await one.ask("openai", stream)
-            assert 0.089 <= loop.time() - started < 1
+            assert loop.time() - started >= 0.089
 
 
 # What the server tells of itself.

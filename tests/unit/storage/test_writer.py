@@ -86,6 +86,11 @@ def put(writer: Writer, numbers: range) -> list[str]:
     return [record.id for record in records]
 
 
+async def until_failing(writer: Writer) -> None:
+    while writer.health().error is None:  # noqa: ASYNC110  # health has no event to wait for
+        await asyncio.sleep(0.001)
+
+
 async def test_what_was_recorded_is_read_back_after_a_flush(store: Store) -> None:
     async with running(store) as writer:
         record = request(1)
@@ -156,6 +161,21 @@ async def test_a_full_batch_is_written_without_lingering_and_none_is_larger() ->
         await written.wait()
         await writer.flush()
     assert [len(batch) for batch in scripted.batches] == [4, 4, 2]
+
+
+async def test_a_batch_that_fills_while_it_lingers_is_written_at_once() -> None:
+    written = asyncio.Event()
+
+    async def note() -> None:
+        written.set()
+
+    async with running(Scripted(note), PATIENT) as writer:
+        put(writer, range(3))
+        for _ in range(10):  # into the linger
+            await asyncio.sleep(0)
+        assert not written.is_set()
+        put(writer, range(3, 4))
+        await written.wait()
 
 
 async def test_a_lone_record_is_written_after_the_linger() -> None:
@@ -267,8 +287,7 @@ async def test_a_locked_database_loses_nothing_and_doubles_nothing(
             for round_ in range(3):
                 other.execute("BEGIN IMMEDIATE")
                 recorded += put(writer, range(100 * round_, 100 * round_ + 100))
-                while writer.health().error is None:  # noqa: ASYNC110  # health has no event to wait for
-                    await asyncio.sleep(0.001)
+                await until_failing(writer)
                 assert "locked by another program" in str(writer.health().error)
                 other.execute("ROLLBACK")
                 assert await writer.flush(30)
@@ -317,7 +336,7 @@ async def test_a_table_that_is_gone_is_the_databases_fault_and_not_the_rows(stor
         async with running(store) as writer:
             other.execute("ALTER TABLE attempts RENAME TO elsewhere")
             put(writer, range(3))
-            assert not await writer.flush(timeout_s=0.1)
+            await until_failing(writer)
             assert "no such table: attempts" in str(writer.health().error)
             other.execute("ALTER TABLE elsewhere RENAME TO attempts")
             assert await writer.flush(30)

@@ -41,13 +41,24 @@ _ESCAPES = {b"\\n": rb"\u000a", b"\\\\": rb"\u005c"}
 
 
 def frame(event: Struct | dict[str, Any]) -> bytes:
-    return b"data: " + _encode(event) + b"\n\n"
+    text = _encode(event)
+    if b"\xe2\x80" in text or b"\xc2\x85" in text:
+        text = _escape_line_ends(text)
+    return b"data: " + text + b"\n\n"
 
 
 def compat_frame(event: Struct | dict[str, Any]) -> bytes:
     """The same JSON without the characters backslash-n in it, and the mark after it."""
-    text = re.sub(rb"\\.", lambda match: _ESCAPES.get(match[0], match[0]), _encode(event))
+    text = re.sub(rb"\\.", lambda match: _ESCAPES.get(match[0], match[0]), _escape_line_ends(_encode(event)))
     return b"data: " + text + b"\n\n" + COMPAT_MARK
+
+
+def _escape_line_ends(text: bytes) -> bytes:
+    """Unicode's own line ends, written as escapes: the published Python client (0.1.2) reads lines by httpx, which cuts
+    there too, and then it drops the event."""
+    for raw, escape in ((b"\xc2\x85", rb"\u0085"), (b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\xa9", rb"\u2029")):
+        text = text.replace(raw, escape)
+    return text
 
 
 class NativeStream:

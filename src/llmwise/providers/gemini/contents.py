@@ -6,9 +6,9 @@ with as many function responses, in the order of the calls. Decisions where it l
 - A system message in the middle keeps its place, inside a user turn and marked as an instruction.
 - Consecutive messages of one role become one turn.
 - Thought signatures go back on the part that they came with. One that came with text comes back on an empty text part,
-  as the API itself sends it in streams. A call from another family's history gets the signature that Google documents
-  for calls that Gemini did not make (https://ai.google.dev/gemini-api/docs/thought-signatures, 2026-11-22); only the
-  first call of a turn needs one.
+  as the API itself sends it in streams. A call from another family's history gets the signature that Google is cited
+  to document for calls that Gemini did not make (https://ai.google.dev/gemini-api/docs/thought-signatures, by way of
+  https://github.com/vercel/ai/pull/15560, 2026-11-22); only the first call of a turn needs one.
 """
 
 from collections.abc import Iterable, Sequence

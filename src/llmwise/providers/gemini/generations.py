@@ -1,8 +1,9 @@
 """What the generations of Gemini models accept, as data.
 
-Sources, read 2026-11-22: https://ai.google.dev/gemini-api/docs/{thinking,gemini-3,thought-signatures,
+Sources, in extracts of 2026-11-22: https://ai.google.dev/gemini-api/docs/{gemini-3,thought-signatures,
 whats-new-gemini-3.6}, https://docs.cloud.google.com/gemini-enterprise-agent-platform/models/thinking and the model
-pages beside it, and what recorded requests got for an answer.
+pages beside it (3.5 Flash, 3.5 Flash-Lite, 3.6 Flash), and what recorded requests got for an answer. The rows of Pro
+from 3.6 and of later lines are assumptions: that they follow the newest Flash.
 """
 
 import re

@@ -21,8 +21,9 @@ from llmwise.providers.losses import Losses
 from llmwise.wire import gemini as wire
 
 BUDGETS: dict[Effort, int] = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 32_768}
-"""Effort words in tokens of thinking, for Gemini 2.5: the table of Google's own OpenAI-compatible endpoint
-(https://ai.google.dev/gemini-api/docs/openai#thinking, 2026-11-22), with `minimal` and `xhigh` put around it."""
+"""Effort words in tokens of thinking, for Gemini 2.5. Google's own OpenAI-compatible endpoint is reported to take low,
+medium and high for 1K, 8K and 24K (https://feedback.typingmind.com/p/easy-as-pie-update-support-reasoning-effort-none-
+low-medium, 2026-11-22); `minimal` and `xhigh` are put around them."""
 
 LEVELS: dict[Effort, Level] = {"minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH", "xhigh": "HIGH"}
 """Effort words as levels, for Gemini 3 and later."""

@@ -1,0 +1,46 @@
+"""This gateway: SQLite with the usual records, a key checked on each request, prices known.
+
+llmwise          the OpenAI dialect on both sides, as the peers are measured; limits off, as theirs are
+llmwise_limits   the same with rate limits on, but out of reach: what keeping count costs
+llmwise_native   /api/v1/chat
+llmwise_auto     model "auto": classified and planned
+"""
+
+from dataclasses import replace
+
+from target import Target
+
+LLMWISE = Target(
+    name="llmwise",
+    port=9400,
+    needs=["{LLMWISE}"],
+    config="llmwise.toml",
+    prepare=[
+        "rm -f {RUN}/{NAME}.db*",
+        "key=$({LLMWISE} keys create --config {CONFIG} --name bench) && "
+        'printf "Authorization: Bearer %s\\n" "$key" > {RUN}/{NAME}.headers',
+    ],
+    start=["{LLMWISE}", "serve", "--config", "{CONFIG}", "--port", "{PORT}"],
+    env={"MOCK_KEY": "sk-mock"},
+    headers_file="{RUN}/{NAME}.headers",
+    health="/healthz",
+    settle_s=0.5,  # its records go to the database behind the answers
+    module="llmwise",
+    python="{LLMWISE}/../python",
+    version="{LLMWISE} --version",
+)
+
+TARGETS = [
+    LLMWISE,
+    replace(LLMWISE, name="llmwise_limits", port=9401, config="llmwise_limits.toml"),
+    replace(
+        LLMWISE,
+        name="llmwise_native",
+        port=9402,
+        path="/api/v1/chat",
+        body={"stream": False},
+        body_stream={"stream": True, "stream_options": None},  # not a native field, and those are refused
+        answer=b'"content"',
+    ),
+    replace(LLMWISE, name="llmwise_auto", port=9403, body={"model": "auto"}),
+]

@@ -1,0 +1,127 @@
+"""Circuits and health of one process, by a clock that the test moves."""
+
+import asyncio
+
+import pytest
+
+from llmwise.routing.breaker import ALLOWED, BreakerSettings
+from llmwise.state.memory import MemoryState
+
+
+class ManualClock:
+    """Seconds that only the test adds to."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def unix_ms(self) -> int:
+        return int(self.now * 1000)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def state(clock: ManualClock) -> MemoryState:
+    return MemoryState(clock, BreakerSettings())
+
+
+def open_circuit(state: MemoryState, target: str = "a") -> None:
+    for _ in range(3):
+        state.report(target, "failure", reason="upstream_error")
+
+
+def test_a_target_never_seen_is_let_in(state: MemoryState) -> None:
+    assert state.admit("a") == ALLOWED
+
+
+def test_the_circuits_of_two_targets_are_independent(state: MemoryState) -> None:
+    open_circuit(state, "a")
+    assert not state.admit("a").allowed
+    assert state.admit("b").allowed
+
+
+def test_of_fifty_concurrent_askers_after_the_pause_exactly_one_is_let_in(
+    state: MemoryState, clock: ManualClock
+) -> None:
+    open_circuit(state)
+    clock.now += 30.0
+
+    async def ask() -> bool:
+        await asyncio.sleep(0)
+        return state.admit("a").allowed
+
+    async def all_ask() -> list[bool]:
+        return await asyncio.gather(*(ask() for _ in range(50)))
+
+    assert sum(asyncio.run(all_ask())) == 1
+
+
+def test_an_open_circuit_shows_its_state_and_reason(state: MemoryState) -> None:
+    assert state.breaker("a").phase == "closed"
+    open_circuit(state)
+    assert (state.breaker("a").phase, state.breaker("a").reason) == ("open", "upstream_error")
+
+
+def test_success_and_failure_are_counted_and_the_callers_faults_are_not(state: MemoryState) -> None:
+    state.report("a", None, ttft_ms=100.0, latency_ms=300.0)
+    state.report("a", "failure", latency_ms=50.0)
+    state.report("a", "none", latency_ms=1.0)
+    health = state.health()["a"]
+    assert (health.successes, health.failures) == (1, 1)
+    assert (health.ttft_ms, health.failure_ms) == (100.0, 50.0)
+    assert health.failure_rate == pytest.approx(0.2)
+
+
+def test_a_failure_before_the_first_token_leaves_the_mean_of_first_tokens_alone(state: MemoryState) -> None:
+    state.report("a", None, ttft_ms=100.0, latency_ms=300.0)
+    state.report("a", "failure", ttft_ms=None, latency_ms=90_000.0)
+    state.report("a", None, ttft_ms=200.0, latency_ms=300.0)
+    assert state.health()["a"].ttft_ms == pytest.approx(120.0)
+
+
+@pytest.mark.parametrize(("retry_after_s", "pause_s"), [(12.0, 12.0), (None, 30.0)])
+def test_a_rate_limit_is_remembered_until_the_provider_wants_to_be_asked_again(
+    state: MemoryState, clock: ManualClock, retry_after_s: float | None, pause_s: float
+) -> None:
+    state.report("a", "failure", retry_after_s=retry_after_s, limited=True)
+    assert state.health()["a"].limited_until == clock.now + pause_s
+
+
+def test_a_rate_limit_that_may_be_retried_at_once_asks_for_no_pause(state: MemoryState, clock: ManualClock) -> None:
+    state.report("a", "failure", retry_after_s=0.0, limited=True)
+    assert state.health()["a"].limited_until <= clock.now
+
+
+def test_a_rate_limit_is_remembered_no_longer_than_the_longest_pause(state: MemoryState, clock: ManualClock) -> None:
+    state.report("a", "failure", retry_after_s=1e9, limited=True)
+    assert state.health()["a"].limited_until == clock.now + BreakerSettings().max_pause_s
+
+
+def test_new_settings_hold_for_circuits_that_are_there_already(state: MemoryState, clock: ManualClock) -> None:
+    state.report("a", "failure")
+    state.settings = BreakerSettings(failures=2, open_s=5.0)
+    state.report("a", "failure")
+    assert state.breaker("a").phase == "open"
+    clock.now += 5.0
+    assert state.admit("a").allowed
+
+
+def test_turns_count_each_chain_by_itself(state: MemoryState) -> None:
+    assert [state.turn(("a", "b")), state.turn(("a", "b")), state.turn(("b", "a")), state.turn(("a", "b"))] == [
+        0,
+        1,
+        0,
+        2,
+    ]
+
+
+def test_the_memory_of_turns_is_bounded_whatever_chains_callers_invent(state: MemoryState) -> None:
+    for number in range(25_000):
+        state.turn((f"m{number}",))
+    assert len(state._turns) <= 10_002
