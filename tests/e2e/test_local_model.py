@@ -23,7 +23,7 @@ from llmwise.domain.ports import Exchange
 from llmwise.domain.requests import ChatRequest, ResponseFormat, Sampling
 from llmwise.providers.local.provider import Connect, LocalProvider
 
-pytest_plugins = ["local_fixtures"]
+pytest_plugins = ["e2e.local_fixtures"]
 
 Serve: TypeAlias = Callable[[], AbstractAsyncContextManager[LocalProvider]]
 

@@ -14,7 +14,7 @@ import httpx
 import openai
 import pytest
 
-COMMAND = [sys.executable, "-c", "import typer; from llmwise.cli.mock import mock; typer.run(mock)"]
+COMMAND = [str(Path(sys.executable).with_name("llmwise")), "mock"]
 
 SCRIPT = """
 [models.thinker]

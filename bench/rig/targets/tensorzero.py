@@ -17,7 +17,6 @@ TARGETS = [
         path="/openai/v1/chat/completions",
         body={"model": "tensorzero::model_name::gpt-4o-mini"},
         headers=["Authorization: Bearer none"],
-        health="/health",
         module="tensorzero",
         python="{ROOT}/venv-tensorzero/bin/python",
         version="{ROOT}/venv-tensorzero/bin/pip show tensorzero | grep Version",

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from llmwise.domain.errors import GatewayError
 from llmwise.domain.events import AttemptEvent, Warned
 from llmwise.domain.messages import Family
 from llmwise.domain.models import ModelCard
@@ -71,7 +72,11 @@ class StreamDecoder(Protocol):
     """A pure state machine for one streamed answer. Events do not depend on how the bytes were cut.
 
     `feed` takes bytes as they came; `finish` is called once at the end of the body and raises `UpstreamCut` when the
-    terminal frame is missing."""
+    terminal frame is missing. A failure found behind good events of the same read is kept in `failure`: the events
+    are delivered first."""
+
+    @property
+    def failure(self) -> GatewayError | None: ...
 
     def feed(self, data: bytes) -> list[AttemptEvent]: ...
 

@@ -25,11 +25,10 @@ from llmwise.domain.events import CONTENT, Event, Routed, Traced, Warned
 from llmwise.domain.models import ModelCard
 from llmwise.domain.ports import Exchange, Provider
 from llmwise.domain.requests import ChatRequest
-from llmwise.orchestration.deadlines import Deadline, TimeoutSettings
+from llmwise.orchestration.deadlines import Deadline, TimeoutSettings, Watch
 from llmwise.orchestration.settlement import CLIENT_GONE_STATUS, Attempt, Ledger, outcome_of
 from llmwise.routing.breaker import Admission
 from llmwise.routing.health import UNSEEN, Health
-
 
 AFTER_END_S = 0.25
 """How long the end of the body may follow the answer's end: reading it keeps the connection for the next request."""
@@ -73,8 +72,9 @@ class Mesh:
         """
         plan = ledger.plan
         chain = plan.chain
-        loop_time = asyncio.get_running_loop().time
-        deadline = Deadline(self._timeouts, loop_time(), stream=request.stream)
+        loop = asyncio.get_running_loop()
+        deadline = Deadline(self._timeouts, loop.time(), stream=request.stream)
+        watch = Watch(loop)
         attempt: Attempt | None = None
         exchange: Exchange | None = None
         skipped_for: list[float] = []
@@ -97,17 +97,21 @@ class Mesh:
                     yield (Routed(card.id, "trying"),)
                 committed = False
                 held: list[Event] = []
-                expires = deadline.first_content(loop_time(), len(plan.attempts) - index)
+                now = loop.time()
+                expires = deadline.first_content(now, len(plan.attempts) - index)
+                allowed_s = expires - now
                 try:
-                    async with asyncio.timeout_at(expires):
-                        exchange = await self._provider(card).send(request, card)
+                    attempt.sent = True
+                    watch.until(expires)
+                    exchange = await self._provider(card).send(request, card)
                     while True:
                         if attempt.finish is not None:
-                            expires = loop_time() + AFTER_END_S
+                            expires = loop.time() + AFTER_END_S
                         elif committed or not request.stream:  # the headers are here: a whole body must follow too
-                            expires = deadline.next_read(loop_time())
-                        async with asyncio.timeout_at(expires):
-                            batch = await exchange.receive()
+                            expires = deadline.next_read(loop.time())
+                        watch.until(expires)
+                        batch = await exchange.receive()
+                        watch.rest()
                         if not batch:
                             break
                         for event in batch:
@@ -124,18 +128,24 @@ class Mesh:
                             yield [step, *held, *batch] if chain else [*held, *batch] if held else batch
                         else:
                             held += batch
-                except TimeoutError:
-                    error = self._timed_out(card, request, deadline, loop_time(), committed, exchange)
                 except GatewayError as failure:
                     error = failure
+                except asyncio.CancelledError:
+                    if not watch.expired():
+                        raise
+                    idle = committed or (exchange is not None and not request.stream)
+                    error = self._timed_out(card, deadline, loop.time(), None if idle else allowed_s)
                 else:
                     error = None
+                finally:
+                    watch.rest()
                 if error is not None and attempt.finish is not None:
                     error = None  # what went wrong after the provider's own end takes nothing from the answer
                 self._settle(ledger, attempt, error)
                 attempt = None
-                await self._close(exchange)
-                exchange = None
+                if exchange is not None:
+                    await exchange.aclose()
+                    exchange = None
                 if error is None:
                     break
                 step = self._failed(card, error, ledger)
@@ -166,8 +176,9 @@ class Mesh:
                 ledger.close(InternalError.status, InternalError.code)
             raise
         finally:
+            watch.stop()
             if exchange is not None:
-                await self._close(exchange)
+                await exchange.aclose()
 
     def _provider(self, card: ModelCard) -> Provider:
         provider = self._providers.get(card.provider)
@@ -190,7 +201,7 @@ class Mesh:
 
     def _abandon(self, ledger: Ledger, attempt: Attempt) -> None:
         """The caller has left; that says nothing about the provider."""
-        ledger.settle(attempt, "client_gone")
+        ledger.settle(attempt, "client_gone" if attempt.sent else "skipped")
         self._state.report(attempt.card.id, "none", probe=attempt.probe)
 
     def _failed(self, card: ModelCard, error: GatewayError, ledger: Ledger) -> Routed:
@@ -206,27 +217,18 @@ class Mesh:
         ledger.steps.append(step)
         return step
 
-    def _timed_out(
-        self,
-        card: ModelCard,
-        request: ChatRequest,
-        deadline: Deadline,
-        now: float,
-        committed: bool,
-        exchange: Exchange | None,
-    ) -> GatewayError:
-        if now >= deadline.expires:
+    def _timed_out(self, card: ModelCard, deadline: Deadline, now: float, allowed_s: float | None) -> GatewayError:
+        """`allowed_s` is what the attempt had for its first content; `None` when it had begun to answer."""
+        if deadline.over(now):
             return DeadlineExceeded(
-                f"the request took longer than its total of {self._timeouts.total_s:g} s "
-                "([timeouts] total_s in the configuration)",
+                f"the request took longer than its total of {self._timeouts.total_s:g} s ([timeouts] total_s)",
                 provider=card.provider,
             )
-        reason = "idle" if committed or (exchange is not None and not request.stream) else "first_event"
-        waited_s = self._timeouts.idle_s if reason == "idle" else self._timeouts.first_event_s
-        what = "sent nothing more" if reason == "idle" else "sent no content"
-        return UpstreamTimeout(
-            f"{card.id} {what} in time ([timeouts] {reason}_s is {waited_s:g})", provider=card.provider, reason=reason
-        )
+        if allowed_s is None:
+            message = f"{card.id} sent nothing more for {self._timeouts.idle_s:g} s ([timeouts] idle_s)"
+            return UpstreamTimeout(message, provider=card.provider, reason="idle")
+        message = f"{card.id} sent no content within {allowed_s:.3g} s ([timeouts] {deadline.first_setting})"
+        return UpstreamTimeout(message, provider=card.provider, reason="first_event")
 
     def _nothing_left(self, first: ModelCard, skipped_for: list[float]) -> GatewayError:
         retry_after_s = min(skipped_for, default=0.0)
@@ -243,10 +245,6 @@ class Mesh:
             saved_ms=saved_ms,
             terminal_error=error.message if error is not None else None,
         )
-
-    async def _close(self, exchange: Exchange | None) -> None:
-        if exchange is not None:
-            await exchange.aclose()
 
 
 def _committed_failure(steps: list[Routed]) -> int:

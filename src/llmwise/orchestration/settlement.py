@@ -21,7 +21,7 @@ from msgspec import Struct
 from msgspec.json import encode
 
 from llmwise.catalog.cost import cost, estimate_tokens
-from llmwise.domain.errors import GatewayError, UpstreamCut, UpstreamTimeout
+from llmwise.domain.errors import DeadlineExceeded, GatewayError, UpstreamCut, UpstreamTimeout
 from llmwise.domain.events import (
     AttemptEvent,
     Finished,
@@ -79,7 +79,7 @@ def outcome_of(error: GatewayError) -> Outcome:
     """How an attempt that failed with `error` ended."""
     if isinstance(error, UpstreamCut):
         return "cut"
-    if isinstance(error, UpstreamTimeout):
+    if isinstance(error, UpstreamTimeout | DeadlineExceeded):
         return "timeout"
     return "rejected" if error.caller_fault else "provider_error"
 
@@ -94,6 +94,7 @@ class Attempt:
         "number",
         "pieces",
         "probe",
+        "sent",
         "started",
         "started_at_ms",
         "tool_chars",
@@ -108,6 +109,7 @@ class Attempt:
         self.started = started
         self.started_at_ms = started_at_ms
         self.answered_model: str | None = None
+        self.sent = False  # the provider may have heard of it
         self.usage: TokenUsage | None = None
         self.ttft_ms: int | None = None
         self.finish: Finished | None = None
@@ -208,7 +210,7 @@ class Ledger:
             usage.output,
             usage.reasoning,
             usage.estimated,
-            cost(usage, self.rate_of(card, attempt.started_at_ms)),
+            0 if usage is NOTHING else cost(usage, self.rate_of(card, attempt.started_at_ms)),
             finish.reason if finish is not None else None,
         )
         self._settled.append(record)

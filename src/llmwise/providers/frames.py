@@ -30,33 +30,33 @@ class FrameStream:
     def __init__(self, answer: Answer) -> None:
         self._sse = SSEDecoder()
         self._answer = answer
-        self._failure: GatewayError | None = None
+        self.failure: GatewayError | None = None
 
     def feed(self, data: bytes) -> list[AttemptEvent]:
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         events: list[AttemptEvent] = []
         try:
             for frame in self._sse.feed(data):
                 self._answer.frame(frame.data, events)
         except (GatewayError, FrameTooLarge, UnicodeDecodeError) as error:
-            self._failure = _ours(error)
-        if self._failure is not None and not events:
-            raise self._failure
+            self.failure = _ours(error)
+        if self.failure is not None and not events:
+            raise self.failure
         return events
 
     def finish(self) -> list[AttemptEvent]:
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         events: list[AttemptEvent] = []
         try:
             for frame in self._sse.finish():
                 self._answer.frame(frame.data, events)
             self._answer.end(events)
         except (GatewayError, UnicodeDecodeError) as error:
-            self._failure = _ours(error)
-        if self._failure is not None:
-            raise self._failure
+            self.failure = _ours(error)
+        if self.failure is not None:
+            raise self.failure
         return events
 
 

@@ -141,7 +141,9 @@ class _Streamed:
         if self._ended:
             return ()
         try:
-            events: Sequence[AttemptEvent] = self._decoder.feed(b"")  # or the failure behind the last batch's events
+            if self._decoder.failure is not None:  # it was found behind the last batch's events
+                raise self._decoder.failure
+            events = await self._read()
             while not events and not self._ended:
                 events = await self._read()
         except BaseException as error:

@@ -1,8 +1,8 @@
 """What the generations of Claude models accept, as data.
 
 Sources, in extracts of 2026-11-22: https://platform.claude.com/docs/en/build-with-claude/{thinking,effort,
-structured-outputs,mid-conversation-system-messages}, .../docs/en/models/{opus-5-5,sonnet-5-5,haiku-5-5}/migration-guide,
-the tables of github.com/anthropics/skills (claude-api) and of pydantic-ai's profiles, and what recorded requests got for
+structured-outputs,mid-conversation-system-messages}, .../docs/en/models/{opus,sonnet,haiku}-5-5/migration-guide, the
+tables of github.com/anthropics/skills (claude-api) and of pydantic-ai's profiles, and what recorded requests got for
 an answer.
 """
 

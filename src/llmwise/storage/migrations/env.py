@@ -5,7 +5,6 @@ from alembic import context
 from llmwise.storage.tables import metadata
 
 connection = context.config.attributes["connection"]
-# Alembic takes DDL on SQLite for not transactional, because the driver commits before it; ours doesn't (database.py).
-context.configure(connection=connection, target_metadata=metadata, transactional_ddl=True)
+context.configure(connection=connection, target_metadata=metadata)
 with context.begin_transaction():
     context.run_migrations()
