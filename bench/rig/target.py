@@ -15,7 +15,8 @@ MOCK_PORT = int(os.environ.get("MOCK_PORT", "9100"))
 
 @dataclass(frozen=True)
 class Target:
-    """One gateway. Strings may hold {ROOT}, {RUN}, {NAME}, {PORT}, {MOCK}, {MOCK_PORT}, {CONFIG} and {LLMWISE}.
+    """One gateway. Strings may hold {ROOT}, {RUN}, {NAME}, {PORT}, {MOCK}, {MOCK_PORT}, {CONFIG}, {LLMWISE}
+    and {LLMWISE_PYTHON}.
 
     start           argv; empty: the load generator talks to the mock itself
     needs           files or commands without which the target is skipped
@@ -62,6 +63,7 @@ class Target:
             "MOCK_PORT": str(MOCK_PORT),
             "CONFIG": str(RUN / f"{self.name}{Path(self.config or '').suffix}"),
             "LLMWISE": llmwise(),
+            "LLMWISE_PYTHON": str(Path(llmwise()).parent / "python"),
         }
         for name, value in values.items():
             text = text.replace("{" + name + "}", value)

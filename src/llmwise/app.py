@@ -22,6 +22,7 @@ from llmwise.catalog.rows import CatalogError
 from llmwise.clock import SystemClock, new_request_id
 from llmwise.config import Config, ConfigError, ProviderSettings, cache_directory, environment
 from llmwise.config import load as load_config
+from llmwise.discovery import with_discovered
 from llmwise.domain.errors import UnknownModel
 from llmwise.domain.ports import Codec, Provider
 from llmwise.orchestration.mesh import Mesh
@@ -197,7 +198,7 @@ def asgi(config: Config) -> Gateway:
 
     async def lifespan(gateway: Gateway) -> AsyncIterator[None]:
         runtime = await open_runtime(config)
-        gateway.services = await runtime.configure(config)
+        gateway.services = await runtime.configure(await with_discovered(config))
         loop = asyncio.get_running_loop()
         reloads: set[asyncio.Task[None]] = set()
 
@@ -227,7 +228,7 @@ async def _reload(gateway: Gateway, runtime: Runtime) -> None:
         for section in FIXED:
             if getattr(new, section) != getattr(old, section):
                 raise ConfigError(f"{new.source}: [{section}] has changed, which needs a restart")
-        gateway.services = await runtime.configure(new)
+        gateway.services = await runtime.configure(await with_discovered(new))
     except Exception as error:
         log.error("configuration not reloaded, the old one stays: %s", error)
     else:

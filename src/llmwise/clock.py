@@ -1,6 +1,7 @@
 """The real clock, and ids made of it."""
 
 import os
+import random
 import time
 
 from llmwise.domain.ids import RequestId, request_id
@@ -15,5 +16,9 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
+_random = random.Random(os.urandom(32))
+
+
 def new_request_id() -> RequestId:
-    return request_id(time.time_ns() // 1_000_000, os.urandom(10))
+    """Unique, not secret: what a request's id opens, its key opens anyway."""
+    return request_id(time.time_ns() // 1_000_000, _random.getrandbits(80))

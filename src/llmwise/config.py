@@ -10,14 +10,14 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Struct
 
 from llmwise.api.limits import LimitSettings
 from llmwise.catalog.rows import ModelSettings
-from llmwise.domain.validation import Misfit, did_you_mean, field_of, misfit, shown, value_at
+from llmwise.domain.validation import Misfit, did_you_mean, field_of, fields_at, misfit, shown, value_at, words_at
 from llmwise.orchestration.deadlines import TimeoutSettings
 from llmwise.providers.local.weights import default_cache
 from llmwise.providers.registry import VENDORS
@@ -42,7 +42,18 @@ class ConfigError(Exception):
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """`[server]`. Bytes and seconds. `trusted_proxies` are the addresses whose X-Forwarded-For is believed."""
+    """`[server]`: the door. Only a restart changes it.
+
+    host                address to listen on
+    port                0 takes a free one
+    workers             processes; circuits and limits are each worker's own
+    max_body_bytes      a request's body at most
+    max_header_bytes    a request's headers at most
+    header_read_s       how long a caller may take to send its headers
+    body_read_s         how long it may take to send its body
+    drain_s             at the end, how long requests in flight may go on, and records be written
+    trusted_proxies     addresses whose X-Forwarded-For is believed
+    """
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -56,22 +67,36 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """`[storage]`. `url` is `sqlite:///PATH`, relative to the configuration's folder. `keep_text` keeps questions and
-    answers for the history; without it only metadata is stored."""
+    """`[storage]`: what lasts. Only a restart changes it.
+
+    url         `sqlite:///PATH`, relative to the configuration's folder; absent: `llmwise.db` there, or in `~/.llmwise`
+                without a configuration
+    keep_text   keep questions and answers for the history; without it only metadata is stored
+    """
 
     url: str = ""
     keep_text: bool = True
 
 
 class StateSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """`[state]`. `url` is `memory://`: circuits and limits of this process alone."""
+    """`[state]`: circuits and limits. Only a restart changes it.
+
+    url     `memory://`: of this process alone
+    """
 
     url: str = "memory://"
 
 
 class ProviderSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """`[providers.NAME]`. A NAME that is a known vendor's brings its `kind` and `base_url` along. `api_key` is the
-    secret itself here: it has been looked up. `script` is a scripted provider's file, `model` a local one's weights."""
+    """`[providers.NAME]`: one connection each. A NAME that is a known vendor's brings its `kind` and `base_url` along.
+
+    kind        the wire format
+    base_url    where it is; required of an OpenAI-compatible server that is no known vendor
+    api_key     `env:NAME` or `file:PATH`, never the secret itself. In this struct it has been looked up
+    script      a scripted provider's file, relative to the configuration's folder
+    model       a local provider's weights; not used yet: there is one local model
+    proxy       `http://[user:password@]host:port`; the environment's proxies are not looked at
+    """
 
     kind: Kind | None = None
     base_url: str | None = None
@@ -276,22 +301,14 @@ def _explain(message: str, tree: Mapping[str, Any]) -> str:
     if wrong.missing:
         return f"{wrong.path}: is required"
     if wrong.unknown:
-        known = [field for field in get_type_hints(_type_at(wrong.keys)) if field != "source"]
+        known = [field for field in fields_at(Config, wrong.keys) if field != "source"]
         near = did_you_mean(wrong.unknown, known) or f"; known: {', '.join(known)}"
         return f"{wrong.path} = {shown(field_of(value, wrong.unknown))}: unknown key{near}"
     given = "***" if wrong.keys and wrong.keys[-1] == "api_key" else shown(value)
     if wrong.what.startswith("invalid enum value"):
-        options = _literals(_type_at(wrong.keys))
+        options = words_at(Config, wrong.keys)
         return f"{wrong.path} = {given}: must be one of {', '.join(options)}{did_you_mean(str(value), options)}"
     return f"{wrong.path} = {given}: {wrong.what}"
-
-
-def _literals(type_: Any) -> list[str]:
-    """The words that a `Literal`, or a union with one, allows."""
-    options: list[str] = []
-    for part in get_args(type_):
-        options += [part] if isinstance(part, str) else _literals(part)
-    return options
 
 
 def _find(tree: Mapping[str, Any], wrong: Misfit) -> tuple[str | int, ...]:
@@ -300,21 +317,7 @@ def _find(tree: Mapping[str, Any], wrong: Misfit) -> tuple[str | int, ...]:
     for name, entry in table.items() if isinstance(table, Mapping) else ():
         keys = (*wrong.keys, name)
         try:
-            msgspec.convert(entry, _type_at(keys), strict=True)
+            msgspec.convert(entry, ProviderSettings if wrong.keys == ("providers",) else str, strict=True)
         except msgspec.ValidationError as error:
             return (*keys, *misfit(str(error)).keys)
     return wrong.keys
-
-
-def _type_at(keys: Iterable[str | int]) -> Any:
-    """The type that the configuration has at this path."""
-    type_: Any = Config
-    for key in keys:
-        origin = get_origin(type_)
-        if origin is dict:
-            type_ = get_args(type_)[1]
-        elif origin is list:
-            type_ = get_args(type_)[0]
-        else:
-            type_ = get_type_hints(type_).get(str(key), str)
-    return type_

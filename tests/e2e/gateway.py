@@ -5,6 +5,7 @@ The providers are reached over HTTP in their own formats, so that nothing in bet
 """
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -122,8 +123,17 @@ class Gateway:
 
 
 def write_config(file: Path, tree: Mapping[str, Any]) -> Path:
-    file.write_bytes(msgspec.toml.encode(tree))
+    file.write_text("".join(f"{name} = {toml(value)}\n" for name, value in tree.items()))
     return file
+
+
+def toml(value: Any) -> str:
+    """A value as TOML writes it, tables inline."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(name)} = {toml(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value)
 
 
 def wait_for(holds: Any, within_s: float, otherwise: Any) -> None:

@@ -26,7 +26,7 @@ LLMWISE = Target(
     health="/healthz",
     settle_s=0.5,  # its records go to the database behind the answers
     module="llmwise",
-    python="{LLMWISE}/../python",
+    python="{LLMWISE_PYTHON}",
     version="{LLMWISE} --version",
 )
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llmwise.api.auth import require_admin
-from llmwise.api.errors import native_body
+from llmwise.api.errors import native_body, openai_body
 from llmwise.api.http import JSON, Caller, ClientGone, admit, decode, read_body, refuse, respond
 from llmwise.api.limits import Work
 from llmwise.api.services import Services
@@ -70,6 +70,7 @@ class Framed:
         assert route.handler is not None
         self._route = route
         self._handler = route.handler
+        self._refusal = openai_body if route.dialect == "openai" else native_body
         self._decoder = None if route.body is None else Decoder(route.body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,7 +93,7 @@ class Framed:
                 log.exception("a defect while answering %s %s", self._route.method, self._route.path)
                 raise InternalError(f"a defect in the gateway; its log says more under {request_id}") from error
         except GatewayError as error:
-            await refuse(send, error, request_id, native_body, caller)
+            await refuse(send, error, request_id, self._refusal, caller)
             return
         except ClientGone:
             return

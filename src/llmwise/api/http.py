@@ -21,7 +21,7 @@ from llmwise.domain.errors import (
     UnsupportedMediaType,
 )
 from llmwise.domain.ids import RequestId
-from llmwise.domain.validation import did_you_mean, field_of, misfit, shown, value_at
+from llmwise.domain.validation import did_you_mean, field_of, fields_at, misfit, shown, value_at, words_at
 from llmwise.storage.rows import KeyRow
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -125,9 +125,10 @@ def _too_slow(services: Services) -> BodyTimeout:
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     """A body as its struct. Raises `InvalidJSON`, or `Unprocessable` naming the field, the value and what to do."""
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise _unfit(str(error), body, decoder.type) from error
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError as error:
+            raise _unfit(str(error), body, decoder.type) from error
     except RecursionError:
         raise InvalidJSON("the JSON is nested too deeply", code="json_too_deep") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -153,11 +154,13 @@ def _unfit(message: str, body: bytes, type_: object) -> Unprocessable:
     wrong = misfit(message)
     value = value_at(msgspec.json.decode(body), wrong.keys)
     if wrong.unknown:
-        known = getattr(type_, "__struct_fields__", ()) if not wrong.keys else ()
         given = shown(field_of(value, wrong.unknown))
-        text = f"{wrong.path} = {given}: unknown field{did_you_mean(wrong.unknown, known)}; leave it out"
+        near = did_you_mean(wrong.unknown, fields_at(type_, wrong.keys))
+        text = f"{wrong.path} = {given}: unknown field{near}; leave it out"
     elif wrong.missing:
         text = f"{wrong.path}: is required"
+    elif options := words_at(type_, wrong.keys) if wrong.what.startswith("invalid enum value") else ():
+        text = f"{wrong.path} = {shown(value)}: must be one of {', '.join(options)}{did_you_mean(str(value), options)}"
     else:
         text = f"{wrong.path or 'body'} = {shown(value)}: {wrong.what}"
     return Unprocessable(text, param=wrong.path or None)

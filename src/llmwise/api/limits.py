@@ -14,7 +14,16 @@ BURST_WINDOW_S = 10
 
 
 class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """`[limits]`. Requests per key and 60 s by kind of work, and `burst` per 10 s over all kinds."""
+    """`[limits]`: requests per key, in each worker.
+
+    enabled     false counts nothing
+    chat        in 60 s, to /api/v1/chat and /v1/chat/completions
+    compare     in 60 s; the endpoint is not built yet
+    blend       in 60 s; the endpoint is not built yet
+    judge       in 60 s; the endpoint is not built yet
+    other       in 60 s, to everything else that needs a key
+    burst       in 10 s, over all kinds
+    """
 
     enabled: bool = True
     chat: int = 90

@@ -2,17 +2,21 @@
 of a caller that leaves at the moment it leaves."""
 
 import asyncio
+import http.client
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.json import encode
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-
 
 def protocol(header_read_s: float, max_header_bytes: int) -> type[HttpToolsProtocol]:
     """The protocol class with these bounds."""
+    too_slow = _refusal(
+        408, "header_timeout", f"the headers did not come within {header_read_s:g} s ([server] header_read_s)"
+    )
+    too_large = _refusal(
+        431, "headers_too_large", f"the headers are over {max_header_bytes} bytes ([server] max_header_bytes); send less"
+    )
 
     class GatewayProtocol(HttpToolsProtocol):
         """One connection. `_header_bytes` is `None` while no headers are being read."""
@@ -42,7 +46,7 @@ def protocol(header_read_s: float, max_header_bytes: int) -> type[HttpToolsProto
         def data_received(self, data: bytes) -> None:
             if self._header_bytes is not None:
                 if self._header_bytes > max_header_bytes:  # and the headers have not ended in the reads before
-                    self._end(TOO_LARGE)
+                    self._end(too_large)
                     return
                 self._header_bytes += len(data)
             super().data_received(data)
@@ -68,7 +72,7 @@ def protocol(header_read_s: float, max_header_bytes: int) -> type[HttpToolsProto
                 self._header_timer = None
 
         def _too_slow(self) -> None:
-            self._end(TOO_SLOW if self._header_bytes else b"")  # one that said nothing is told nothing
+            self._end(too_slow if self._header_bytes else b"")  # one that said nothing is told nothing
 
         def _end(self, answer: bytes) -> None:
             self._headers_done()
@@ -77,3 +81,10 @@ def protocol(header_read_s: float, max_header_bytes: int) -> type[HttpToolsProto
                 self.transport.close()
 
     return GatewayProtocol
+
+
+def _refusal(status: int, code: str, error: str) -> bytes:
+    """A whole answer before there is a request to answer: the native error body, without a request's id."""
+    body = encode({"error": error, "code": code, "status_code": status})
+    head = f"HTTP/1.1 {status} {http.client.responses[status]}\r\nconnection: close\r\ncontent-type: application/json"
+    return f"{head}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body

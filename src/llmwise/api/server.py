@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
 from starlette.types import Receive, Scope, Send
 
-from llmwise.api.errors import native_body
+from llmwise.api.errors import native_body, openai_body
 from llmwise.api.frame import Framed, Hot
 from llmwise.api.http import refuse
 from llmwise.api.openapi import document, page
@@ -90,26 +90,27 @@ class Gateway:
         path = request.scope["path"]
         part = path.removeprefix(NATIVE + "/").split("/")[0]
         if path.startswith(NATIVE + "/") and part in PLANNED:
-            return self._refusal(NotImplementedHere(f"{path[:100]}: this part of the API is not built yet"))
+            return self._refusal(path, NotImplementedHere(f"{path[:100]}: this part of the API is not built yet"))
         methods = [method for method, known in self._hot if known == path]
         if methods:
             return self._wrong(path, methods)
-        return self._refusal(NotFound(f"{path[:100]}: no such path; /docs lists those there are"))
+        return self._refusal(path, NotFound(f"{path[:100]}: no such path; /docs lists those there are"))
 
     async def _wrong_method(self, request: Request, error: Exception) -> Response:
         path = request.scope["path"]
         return self._wrong(path, [route.method for route in ROUTES if route.path == path] or ["another"])
 
     def _wrong(self, path: str, methods: list[str]) -> Response:
-        response = self._refusal(MethodNotAllowed(f"{path}: only {', '.join(methods)} is served here"))
+        response = self._refusal(path, MethodNotAllowed(f"{path}: only {', '.join(methods)} is served here"))
         response.headers["allow"] = ", ".join(methods)
         return response
 
-    def _refusal(self, error: GatewayError) -> Response:
+    def _refusal(self, path: str, error: GatewayError) -> Response:
         assert self.services is not None
         request_id = self.services.new_request_id()
+        render = openai_body if path.startswith("/v1/") else native_body
         headers = {"x-request-id": request_id}
-        return Response(native_body(error, request_id), error.status, headers, media_type="application/json")
+        return Response(render(error, request_id), error.status, headers, media_type="application/json")
 
 
 def _normalise(scope: Scope) -> None:

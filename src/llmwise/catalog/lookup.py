@@ -75,8 +75,8 @@ class Catalog:
         vendor = self._unconfigured.get(normal(name))
         if vendor is not None:
             return UnknownModel(
-                f"model {name!r} is known, but no provider of {vendor!r} is configured: set its key, or add a "
-                f'[providers.*] table with vendor = "{vendor}"',
+                f"model {name!r} is known, but no provider of {vendor!r} is configured: set its key, or add "
+                f"[providers.{vendor}]",
                 model=name,
                 vendor=vendor,
             )

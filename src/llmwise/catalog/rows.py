@@ -37,11 +37,25 @@ class CapabilitySettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """One `[[models]]` table of the configuration; `load` says what it inherits.
+    """One `[[models]]` table of the configuration. One that names a built-in model starts from its facts; `load` says
+    what is inherited. Prices are in USD per million tokens, all of them stated or all inherited.
 
-    `provider` is a configured provider's name, by default the first one of the built-in model's vendor. `upstream` is
-    the model's name there. `cache_write_price` holds for writes of any lifetime unless `cache_write_1h_price` is given;
-    a cache price that is absent is `input_price`.
+    id                      the name in requests, unique
+    provider                a configured provider's name; absent: the first one of the built-in model's vendor
+    upstream                the model's name there; absent: the built-in model's, else `id`
+    name                    what to show to people
+    aliases                 other names for it
+    context_window          tokens of prompt and answer together
+    max_output              tokens of an answer
+    capabilities            a table of true and false: what differs from what is known of the model
+    tier                    for display
+    quality                 how good an answer to expect, 0 to 1; what Auto compares by
+    input_price             for fresh input; 0 is a price
+    output_price            for output, thinking included
+    cache_read_price        for input read from the provider's cache; absent: `input_price`
+    cache_write_price       for input written to it; absent: `input_price`
+    cache_write_1h_price    the same, where it is kept for an hour; absent: `cache_write_price`
+    enabled                 false takes a built-in model off the list
     """
 
     id: Annotated[str, Meta(min_length=1, max_length=100)]

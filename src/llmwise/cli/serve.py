@@ -1,5 +1,7 @@
 """`llmwise serve`: run the gateway."""
 
+import asyncio
+import gc
 import logging
 import os
 import socket
@@ -16,6 +18,7 @@ from llmwise.api.server import Gateway
 from llmwise.app import asgi, catalog_of
 from llmwise.cli.failing import ConfigOption, fail, user_errors
 from llmwise.config import Config, load
+from llmwise.discovery import to_ask, with_discovered
 from llmwise.routing.planner import Planner
 from llmwise.storage.store import OfflineKeys
 
@@ -34,7 +37,8 @@ def serve(
         settings = load(config)
         server = settings.server
         # Everything that can be wrong is looked at before the port is taken.
-        Planner(catalog_of(settings, time.time_ns() // 1_000_000), settings.auto)
+        offered = asyncio.run(with_discovered(settings)) if to_ask(settings) else settings
+        Planner(catalog_of(offered, time.time_ns() // 1_000_000), settings.auto)
         first_key = _first_key(settings)
     host = host or server.host
     number = server.port if port is None else port
@@ -53,6 +57,7 @@ def run(settings: Config, listening: socket.socket, workers: int, config_path: s
     """Serve on an open socket; returns when told to stop."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if workers == 1:
+        settle_garbage()
         uvicorn.Server(uvicorn_config(settings, asgi(settings))).run(sockets=[listening])
         return
     if config_path is not None:
@@ -63,7 +68,16 @@ def run(settings: Config, listening: socket.socket, workers: int, config_path: s
 
 def worker() -> Gateway:
     """The application of one worker process."""
+    settle_garbage()
     return asgi(load())
+
+
+def settle_garbage() -> None:
+    """What was imported stays: the collector need not look at it again and again. Requests make few cycles, so that it
+    need not look often either."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 class _Workers(Multiprocess):

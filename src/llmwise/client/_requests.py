@@ -14,7 +14,8 @@ from urllib.parse import quote
 import httpx
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8080"
-"""What the published clients default to; `base_url` or LLMWISE_BASE_URL names a gateway of your own."""
+"""A gateway on this machine, where the published clients default to the hosted service: who forgets the setting must
+not send prompts to a third party (docs/decisions/0009-sdk-default-base-url.md)."""
 
 POOL = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
 """httpx's own limit is 100 connections: the 101st concurrent stream would wait until it times out."""

@@ -7,10 +7,10 @@ AttemptId = NewType("AttemptId", str)
 KeyId = NewType("KeyId", str)
 
 
-def request_id(now_ms: int, randomness: bytes) -> RequestId:
-    """`req_` and 32 hex digits: 48 bits of Unix milliseconds, then 10 random bytes (the layout of UUIDv7,
-    RFC 9562, without its version bits)."""
-    return RequestId(f"req_{now_ms:012x}{randomness.hex()}")
+def request_id(now_ms: int, randomness: int) -> RequestId:
+    """`req_` and 32 hex digits: 48 bits of Unix milliseconds, then 80 random bits (the layout of UUIDv7, RFC 9562,
+    without its version bits)."""
+    return RequestId(f"req_{now_ms:012x}{randomness:020x}")
 
 
 def attempt_id(request: RequestId, number: int) -> AttemptId:

@@ -2,8 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from msgspec import Struct
 
@@ -59,6 +60,47 @@ def value_at(tree: Any, keys: Iterable[str | int]) -> Any:
         except (KeyError, IndexError, TypeError):
             return None
     return tree
+
+
+def fields_at(root: Any, keys: Iterable[str | int]) -> list[str]:
+    """The names of the fields that the type `root` has at a path; none where no struct stands there."""
+    names = (name for type_ in _types_at(root, keys) for name in getattr(type_, "__struct_fields__", ()))
+    return list(dict.fromkeys(names))
+
+
+def words_at(root: Any, keys: Iterable[str | int]) -> list[str]:
+    """The words that a `Literal` allows at a path; none where anything else stands there."""
+    return [word for type_ in _types_at(root, keys) for word in get_args(type_) if isinstance(word, str)]
+
+
+def _types_at(root: Any, keys: Iterable[str | int]) -> list[Any]:
+    types = list(_members(root))
+    for key in keys:
+        types = [member for type_ in types for member in _members(_inside(type_, key))]
+    return types
+
+
+def _inside(type_: Any, key: str | int) -> Any:
+    arguments = get_args(type_)
+    match get_origin(type_):
+        case origin if origin is dict:
+            return arguments[1]
+        case origin if origin in (list, tuple):
+            return arguments[0]
+        case _:
+            known = get_type_hints(type_) if hasattr(type_, "__struct_fields__") else {}
+            return known.get(str(key))
+
+
+def _members(type_: Any) -> Iterator[Any]:
+    """The types of a union; anything else is its own only member."""
+    if get_origin(type_) is Annotated:
+        yield from _members(get_args(type_)[0])
+    elif get_origin(type_) in (Union, UnionType):
+        for member in get_args(type_):
+            yield from _members(member)
+    else:
+        yield type_
 
 
 def path_of(keys: Iterable[str | int]) -> str:

@@ -53,25 +53,24 @@ async def join(batches: AsyncIterator[Sequence[Event]]) -> Answer:
     trace: Traced | None = None
     async for batch in batches:
         for event in batch:
-            match event:
-                case TextDelta():
-                    text.append(event.text)
-                case Finished():
-                    finish = event
-                case Started():
-                    model = event.model or model
-                case ToolCallDelta():
-                    calls[event.index] = _extend_call(calls.get(event.index), event)
-                case ReasoningDelta():
-                    blocks[event.block] = _extend_reasoning(blocks.get(event.block, Reasoning()), event)
-                case RefusalDelta():
-                    refusal.append(event.text)
-                case OpaquePart():
-                    opaque.append(Opaque(event.family, event.kind, event.json))
-                case Traced():
-                    trace = event
-                case _:
-                    pass
+            # By class, commonest first: a `match` over nine classes costs as much as decoding the answer did.
+            kind = type(event)
+            if kind is TextDelta:
+                text.append(event.text)  # type: ignore[union-attr]  # told apart by `kind`, here and below
+            elif isinstance(event, ToolCallDelta):
+                calls[event.index] = _extend_call(calls.get(event.index), event)
+            elif isinstance(event, Started):
+                model = event.model or model
+            elif isinstance(event, Finished):
+                finish = event
+            elif isinstance(event, ReasoningDelta):
+                blocks[event.block] = _extend_reasoning(blocks.get(event.block, Reasoning()), event)
+            elif isinstance(event, RefusalDelta):
+                refusal.append(event.text)
+            elif isinstance(event, OpaquePart):
+                opaque.append(Opaque(event.family, event.kind, event.json))
+            elif isinstance(event, Traced):
+                trace = event
     assert finish is not None, "an answer that ends without an error has its provider's end"
     return Answer(
         text="".join(text),

@@ -66,7 +66,8 @@ class Watch:
     """A time-out for many short waits of one task, at the cost of one timer.
 
     `asyncio.timeout` arms and disarms a timer for each wait, a quarter of what a streamed event costs. Here the timer
-    stays, looks at the deadline when it fires, and is set anew if that has moved on. As with `asyncio.timeout`, a wait that takes too long is cancelled; `expired` tells that cancellation from one that comes from elsewhere.
+    stays, looks at the deadline when it fires, and is set anew if that has moved on. As with `asyncio.timeout`, a wait
+    that takes too long is cancelled; `expired` tells that cancellation from one that comes from elsewhere.
 
         watch.until(instant)
         try:

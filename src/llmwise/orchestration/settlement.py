@@ -11,7 +11,8 @@ What an end costs when the provider reported no usage, and who bears it:
     rejected        none                             nobody
     skipped         none                             nobody
 
-Reported usage is always booked: the provider will bill it.
+Reported usage is always booked: the provider will bill it. What was reported of an answer that broke off is made up to
+what came of it.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 from msgspec.json import encode
+from msgspec.structs import replace
 
 from llmwise.catalog.cost import cost, estimate_tokens
 from llmwise.domain.errors import DeadlineExceeded, GatewayError, UpstreamCut, UpstreamTimeout
@@ -116,6 +118,11 @@ class Attempt:
         self.pieces: list[str] = []
         self.tool_chars = 0
 
+    @property
+    def written(self) -> int:
+        """About how many tokens of the answer have come."""
+        return estimate_tokens("".join(self.pieces)) + self.tool_chars // 4
+
     def observe(self, event: AttemptEvent) -> None:
         """Take note of an event that passes."""
         kind = type(event)
@@ -188,6 +195,8 @@ class Ledger:
         usage = attempt.usage
         if usage is None:
             usage = self._estimate(attempt) if TERMS[outcome].estimate else NOTHING
+        elif attempt.finish is None and TERMS[outcome].estimate:
+            usage = _at_least(usage, attempt.written)
         card = attempt.card
         finish = attempt.finish
         record = AttemptRecord(
@@ -224,7 +233,7 @@ class Ledger:
         assert self._open is None, "an attempt is still open"
         settled, final, auto = self._settled, self.final, self.plan.auto
         one = settled[0] if len(settled) == 1 else None
-        costs = [a.cost_nanousd for a in settled if a.output_tokens or a.input_tokens or a.outcome == "complete"]
+        costs = [a.cost_nanousd for a in settled if a.outcome == "complete" or _used(a)]
         request = self.request
         self.record = RequestRecord(
             self.id,
@@ -266,8 +275,19 @@ class Ledger:
 
     def _estimate(self, attempt: Attempt) -> TokenUsage:
         prompt = sum(estimate_tokens(message.text) + 4 for message in self.request.messages)
-        output = estimate_tokens("".join(attempt.pieces)) + attempt.tool_chars // 4
-        return TokenUsage(input=prompt, output=output, estimated=True)
+        return TokenUsage(input=prompt, output=attempt.written, estimated=True)
+
+
+def _at_least(usage: TokenUsage, written: int) -> TokenUsage:
+    """What a provider reported before an answer broke off (Anthropic: the prompt, and one token) may lag behind what
+    came of the answer."""
+    return usage if usage.output >= written else replace(usage, output=written, estimated=True)
+
+
+def _used(attempt: AttemptRecord) -> bool:
+    return bool(
+        attempt.input_tokens or attempt.cache_read_tokens or attempt.cache_write_tokens or attempt.output_tokens
+    )
 
 
 def _last_words(request: ChatRequest) -> str | None:

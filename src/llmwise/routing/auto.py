@@ -57,9 +57,15 @@ FIRST_TOKEN_UNKNOWN_MS = 1500.0
 
 
 class AutoSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """`[auto]`. `default` is the model for questions whose class is unsure (below `min_confidence`); absent, one is
-    chosen by quality and price. `max_fallbacks` models are tried after the chosen one. `map` overrides the model of a
-    task type; `models` narrows the candidates."""
+    """`[auto]`: what `model="auto"` means.
+
+    goal                what to weigh candidates by when the request does not say
+    default             the model for questions whose class is unsure; absent: one is chosen by quality and price
+    min_confidence      below this a class is unsure
+    max_fallbacks       so many models are tried after the chosen one
+    map                 task type to model: goes before the built-in map
+    models              narrows the candidates to these; empty: all on offer
+    """
 
     goal: Goal = "balanced"
     default: str | None = None

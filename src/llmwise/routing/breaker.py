@@ -17,8 +17,14 @@ Effect: TypeAlias = Literal["success", "failure", "hard_down", "none"]
 
 
 class BreakerSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """`[breaker]`. `failures` in a row open the circuit for `open_s`; a refused key opens it for `hard_down_s`.
-    A Retry-After over `max_pause_s` is cut to it. A probe that never reports back is given up after `probe_s`."""
+    """`[breaker]`: each target's circuit. Seconds.
+
+    failures        so many in a row open the circuit
+    open_s          for so long
+    hard_down_s     for so long when the provider refuses our key, at the first failure
+    max_pause_s     a longer Retry-After is cut to this
+    probe_s         a probe that never reports back is given up after this
+    """
 
     failures: int = 3
     open_s: float = 30.0

@@ -1,10 +1,10 @@
 """OpenAI's chat bodies to domain requests. Pure."""
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import Annotated, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.json import encode
 
 from llmwise.domain.errors import InvalidRequest
@@ -54,6 +54,12 @@ class ChatBody(wire.ChatCompletionRequest, frozen=True):
     """OpenAI's body and, as an extra field, the gateway's `routing`."""
 
     routing: RoutingField | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
 
 
 OURS = frozenset({"routing"})
@@ -66,7 +72,6 @@ def to_request(body: ChatBody, fields: dict[str, bytes]) -> ChatRequest:
         raise InvalidRequest("messages: is empty; give at least one message", param="messages")
     if body.n is not None and body.n != 1:
         raise InvalidRequest(f"n = {body.n}: one answer a request; ask again for more", param="n")
-    _bounds(body)
     routing = None
     if body.routing is not None:
         fallback = tuple(dict.fromkeys(body.routing.fallback))
@@ -80,16 +85,16 @@ def to_request(body: ChatBody, fields: dict[str, bytes]) -> ChatRequest:
         messages=tuple([_message(message, index) for index, message in enumerate(body.messages)]),
         stream=bool(body.stream),
         sampling=Sampling(
-            temperature=body.temperature,
-            top_p=body.top_p,
-            top_k=body.top_k,
-            max_tokens=max_tokens,
-            stop=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
-            seed=body.seed,
-            presence_penalty=body.presence_penalty,
-            frequency_penalty=body.frequency_penalty,
-            logprobs=body.logprobs,
-            top_logprobs=body.top_logprobs,
+            body.temperature,
+            body.top_p,
+            body.top_k,
+            max_tokens,
+            () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
+            body.seed,
+            body.presence_penalty,
+            body.frequency_penalty,
+            body.logprobs,
+            body.top_logprobs,
         ),
         tools=tuple([_tool(tool) for tool in body.tools]) if body.tools else (),
         tool_choice=_tool_choice(body.tool_choice),
@@ -101,20 +106,6 @@ def to_request(body: ChatBody, fields: dict[str, bytes]) -> ChatRequest:
         metadata=body.metadata if body.metadata is not None else msgspec.UNSET,
         passthrough=Passthrough("openai", {name: text for name, text in fields.items() if name not in OURS}),
     )
-
-
-def _bounds(body: ChatBody) -> None:
-    for name, value, least, most in (
-        ("temperature", body.temperature, 0, 2),
-        ("top_p", body.top_p, 0, 1),
-        ("presence_penalty", body.presence_penalty, -2, 2),
-        ("frequency_penalty", body.frequency_penalty, -2, 2),
-    ):
-        if value is not None and not least <= value <= most:
-            raise InvalidRequest(f"{name} = {value}: must be between {least} and {most}", param=name)
-    for name, count in (("max_tokens", body.max_tokens), ("max_completion_tokens", body.max_completion_tokens)):
-        if count is not None and count < 1:
-            raise InvalidRequest(f"{name} = {count}: must be at least 1", param=name)
 
 
 def _message(message: wire.Message, index: int) -> Message:
