@@ -90,7 +90,7 @@ def render(results: list[Result]) -> str:
                 _show(_median(rounds, "cold_s"), 2),
                 _show(_median(rounds, "import_s", scale=1000)),
                 str(sum(result[load]["bad"] + result[load]["errors"] for result in rounds for load in LOADS)),
-                rounds[-1].get("version", ""),
+                rounds[-1].get("version", "").rpartition(" ")[2],
             ]
         )
     noise = [result[load]["foreign_cores"] for result in results if "error" not in result for load in LOADS]
@@ -111,7 +111,7 @@ def _at(result: Result, *path: str) -> float | None:
     value: Any = result
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
-    return value
+    return None if value is None else float(value)
 
 
 def _values(rounds: list[Result], *path: str) -> list[float]:

@@ -31,7 +31,7 @@ from llmwise.providers.http import Endpoint, HttpProvider
 from llmwise.providers.local.provider import LocalProvider
 from llmwise.providers.openai import OpenAICodec
 from llmwise.providers.registry import VENDORS
-from llmwise.providers.scripted import Script, ScriptedProvider, load_script
+from llmwise.providers.scripted import Script, ScriptedProvider, ScriptError, load_script
 from llmwise.providers.transport import Transport
 from llmwise.routing.planner import Planner
 from llmwise.state.memory import MemoryState
@@ -86,10 +86,7 @@ class Runtime:
     async def configure(self, config: Config) -> Services:
         """The services of a configuration. Raises `ConfigError`, and then nothing has changed."""
         catalog = catalog_of(config, self.clock.unix_ms())
-        try:
-            planner = Planner(catalog, config.auto)
-        except UnknownModel as error:
-            raise ConfigError(f"{config.source or 'environment'}: auto: {error.message}") from error
+        planner = planner_of(config, catalog)
         opened = {name: self._open(name, settings, config) for name, settings in config.providers.items()}
         gone = [old for name, old in self._opened.items() if opened.get(name) is not old]
         self._opened = opened
@@ -143,6 +140,28 @@ def catalog_of(config: Config, unix_ms: int) -> Catalog:
         raise ConfigError(f"{config.source or 'environment'}: {error}") from error
 
 
+def planner_of(config: Config, catalog: Catalog) -> Planner:
+    """The planner of a configuration. Raises `ConfigError`, naming the key whose model is not on offer."""
+    auto = config.auto
+    named = [("default", auto.default), *((f"map.{task}", name) for task, name in auto.map.items())]
+    named += [(f"models[{index}]", name) for index, name in enumerate(auto.models)]
+    for key, name in named:
+        try:
+            if name is not None:
+                catalog.resolve(name)
+        except UnknownModel as error:
+            raise ConfigError(f"{config.source or 'environment'}: auto.{key} = {name!r}: {error.message}") from error
+    return Planner(catalog, auto)
+
+
+def check(config: Config, unix_ms: int) -> None:
+    """Everything that can be wrong with a configuration before anything is opened. Raises `ConfigError`."""
+    planner_of(config, catalog_of(config, unix_ms))
+    for name, settings in config.providers.items():
+        if settings.kind == "scripted":
+            _script(name, settings)
+
+
 def vendor_of(name: str, settings: ProviderSettings) -> str:
     """Which vendor's models a provider offers: by its name, or by its kind."""
     if settings.kind in ("local", "scripted", "anthropic", "gemini"):
@@ -154,8 +173,7 @@ def open_provider(name: str, settings: ProviderSettings, connect_s: float) -> Pr
     """The provider of a configured connection. Nothing is contacted yet."""
     match settings.kind:
         case "scripted":
-            script = load_script(Path(settings.script)) if settings.script else Script()
-            return ScriptedProvider(name, script)
+            return ScriptedProvider(name, _script(name, settings))
         case "local":
             return LocalProvider(
                 name,
@@ -170,8 +188,17 @@ def open_provider(name: str, settings: ProviderSettings, connect_s: float) -> Pr
             assert settings.base_url is not None, "checked by the configuration"
             row = VENDORS.get(name)
             auth = row.auth if row is not None and row.family == kind else VENDORS[kind].auth
+            if auth == "none" and settings.api_key is not None:
+                auth = "bearer"  # a server on one's own machine that was told to ask for a key
             endpoint = Endpoint(name, settings.base_url, settings.api_key, auth)
             return _http(endpoint, codec_of(kind, name), connect_s, settings.proxy)
+
+
+def _script(name: str, settings: ProviderSettings) -> Script:
+    try:
+        return load_script(Path(settings.script)) if settings.script else Script()
+    except ScriptError as error:
+        raise ConfigError(f"providers.{name}.script = {settings.script!r}: {error}") from error
 
 
 def codec_of(kind: str, vendor: str) -> Codec:

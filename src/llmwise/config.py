@@ -8,7 +8,7 @@ and the nearest right name. Without a file the gateway offers what the environme
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -17,17 +17,28 @@ from msgspec import Struct
 
 from llmwise.api.limits import LimitSettings
 from llmwise.catalog.rows import ModelSettings
-from llmwise.domain.validation import Misfit, did_you_mean, field_of, fields_at, misfit, shown, value_at, words_at
+from llmwise.domain.validation import (
+    Misfit,
+    did_you_mean,
+    field_of,
+    fields_at,
+    misfit,
+    shown,
+    types_at,
+    value_at,
+    words_at,
+)
 from llmwise.orchestration.deadlines import TimeoutSettings
 from llmwise.providers.local.weights import default_cache
 from llmwise.providers.registry import VENDORS
-from llmwise.routing.auto import AutoSettings
+from llmwise.routing.auto import GUIDE_MAP, AutoSettings
 from llmwise.routing.breaker import BreakerSettings
 
 Kind: TypeAlias = Literal["openai", "anthropic", "gemini", "local", "scripted"]
 
 DEFAULT_DIRECTORY = Path.home() / ".llmwise"
 DEFAULT_PORT = 8080
+MAX_SECONDS = 30 * 24 * 3600
 
 SERVER_URLS: Mapping[str, tuple[str, ...]] = {
     "ollama": ("OLLAMA_BASE_URL", "OLLAMA_HOST"),
@@ -51,6 +62,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_header_bytes    a request's headers at most
     header_read_s       how long a caller may take to send its headers
     body_read_s         how long it may take to send its body
+    write_s             how long it may stop reading an answer before it is taken for gone
     drain_s             at the end, how long requests in flight may go on, and records be written
     trusted_proxies     addresses whose X-Forwarded-For is believed
     """
@@ -62,6 +74,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_header_bytes: int = 64 * 1024
     header_read_s: float = 10.0
     body_read_s: float = 30.0
+    write_s: float = 60.0
     drain_s: float = 30.0
     trusted_proxies: list[str] = []
 
@@ -94,7 +107,6 @@ class ProviderSettings(Struct, frozen=True, forbid_unknown_fields=True):
     base_url    where it is; required of an OpenAI-compatible server that is no known vendor
     api_key     `env:NAME` or `file:PATH`, never the secret itself. In this struct it has been looked up
     script      a scripted provider's file, relative to the configuration's folder
-    model       a local provider's weights; not used yet: there is one local model
     proxy       `http://[user:password@]host:port`; the environment's proxies are not looked at
     """
 
@@ -102,7 +114,6 @@ class ProviderSettings(Struct, frozen=True, forbid_unknown_fields=True):
     base_url: str | None = None
     api_key: str | None = None
     script: str | None = None
-    model: str | None = None
     proxy: str | None = None
 
     def __repr__(self) -> str:
@@ -188,18 +199,17 @@ def _checked(config: Config, environ: Mapping[str, str]) -> Config:
     ):
         if not least <= value <= most:
             raise wrong(path, value, f"must be between {least} and {most}")
-    for path, seconds in (
-        ("server.header_read_s", server.header_read_s),
-        ("server.body_read_s", server.body_read_s),
-        ("breaker.open_s", config.breaker.open_s),
-        ("timeouts.connect_s", config.timeouts.connect_s),
-        ("timeouts.first_event_s", config.timeouts.first_event_s),
-        ("timeouts.idle_s", config.timeouts.idle_s),
-        ("timeouts.total_s", config.timeouts.total_s),
-        *(("limits." + name, value) for name, value in msgspec.structs.asdict(limits).items() if name != "enabled"),
-    ):
-        if not seconds > 0:
-            raise wrong(path, seconds, "must be more than 0")
+    for section in ("server", "breaker", "timeouts"):
+        for name, seconds in msgspec.structs.asdict(getattr(config, section)).items():
+            if name.endswith("_s") and seconds is not None and not 0 < seconds <= MAX_SECONDS:
+                raise wrong(f"{section}.{name}", seconds, f"must be more than 0 and at most {MAX_SECONDS} (30 days)")
+    for name, count in msgspec.structs.asdict(limits).items():
+        if name != "enabled" and count < 1:
+            raise wrong(f"limits.{name}", count, "must be more than 0; `enabled = false` counts nothing")
+    for task in config.auto.map:
+        if task not in GUIDE_MAP:
+            near = did_you_mean(task, GUIDE_MAP) or f"; known: {', '.join(GUIDE_MAP)}"
+            raise wrong(f"auto.map.{task}", config.auto.map[task], f"unknown task type{near}")
     if config.state.url != "memory://":
         raise wrong("state.url", config.state.url, "only memory:// is there so far")
 
@@ -248,8 +258,7 @@ def _provider(
         raise wrong(f"{path}.base_url", base_url, "must begin with http:// or https:// and name a host")
     api_key = _secret(settings.api_key, f"{path}.api_key", environ, folder, wrong)
     script = str(folder / settings.script) if settings.script else None
-    model = str(folder / settings.model) if settings.model else None
-    return ProviderSettings(kind, base_url and base_url.rstrip("/"), api_key, script, model, settings.proxy)
+    return ProviderSettings(kind, base_url and base_url.rstrip("/"), api_key, script, settings.proxy)
 
 
 def _secret(value: str | None, path: str, environ: Mapping[str, str], folder: Path, wrong: Any) -> str | None:
@@ -317,7 +326,7 @@ def _find(tree: Mapping[str, Any], wrong: Misfit) -> tuple[str | int, ...]:
     for name, entry in table.items() if isinstance(table, Mapping) else ():
         keys = (*wrong.keys, name)
         try:
-            msgspec.convert(entry, ProviderSettings if wrong.keys == ("providers",) else str, strict=True)
+            msgspec.convert(entry, types_at(Config, keys)[0], strict=True)
         except msgspec.ValidationError as error:
             return (*keys, *misfit(str(error)).keys)
     return wrong.keys

@@ -34,8 +34,12 @@ def to_ask(config: Config) -> dict[str, ProviderSettings]:
 async def with_discovered(config: Config) -> Config:
     """`config` with an entry for each model that the servers list. One that does not answer is left out and logged."""
     found = await asyncio.gather(*(_ask(name, settings) for name, settings in to_ask(config).items()))
-    models = [entry for entries in found for entry in entries]
-    return msgspec.structs.replace(config, models=[*config.models, *models]) if models else config
+    models: dict[str, ModelSettings] = {}
+    for entry in (entry for entries in found for entry in entries):
+        # Two servers may have the same model: the second one's goes by its server's name.
+        name = entry.id if entry.id not in models else f"{entry.provider}/{entry.id}"
+        models[name] = msgspec.structs.replace(entry, id=name, upstream=entry.id)
+    return msgspec.structs.replace(config, models=[*config.models, *models.values()]) if models else config
 
 
 async def _ask(name: str, settings: ProviderSettings) -> Sequence[ModelSettings]:

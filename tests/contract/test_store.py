@@ -39,7 +39,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 def settled(number: int, **changes: Any) -> RequestRecord:
     """The `number`-th request, one millisecond after the one before; every field that may be `None` is set."""
     whole = RequestRecord(
-        id=request_id(NOW_MS + number, number.to_bytes(10, "big")),
+        id=request_id(NOW_MS + number, number),
         key_id="key_a",
         created_at_ms=NOW_MS + number,
         mode="chat",

@@ -29,10 +29,14 @@ STARTS_WITHIN_S = 40.0
 """Half a second on a free machine; tests run beside each other on busy ones."""
 
 GUIDE_MODELS = ("gpt-5.2", "claude-sonnet-4.5", "gemini-3-flash", "deepseek-v3")
-SENT = {"claude-sonnet-4.5": "claude-sonnet-4-5", "gemini-3-flash": "gemini-3-flash-preview", "deepseek-v3": "deepseek-flash"}
+SENT = {
+    "claude-sonnet-4.5": "claude-sonnet-4-5",
+    "gemini-3-flash": "gemini-3-flash-preview",
+    "deepseek-v3": "deepseek-flash",
+}
 """What the guide's models are called at their providers, where that differs."""
 
-UNLIMITED = {name: 1_000_000 for name in ("chat", "compare", "blend", "judge", "other", "burst")}
+UNLIMITED = dict.fromkeys(("chat", "compare", "blend", "judge", "other", "burst"), 1_000_000)
 
 LLMWISE = (sys.executable, "-m", "llmwise")
 
@@ -43,17 +47,19 @@ def environment(**variables: str) -> dict[str, str]:
     return {name: os.environ[name] for name in kept if name in os.environ} | variables
 
 
-def settings(mock_url: str, **sections: Any) -> dict[str, Any]:
-    """A configuration that offers the guide's four models, all played by the mock; `sections` add to it or replace."""
+def settings(mock_url: str, offer: Sequence[str] = GUIDE_MODELS, **sections: Any) -> dict[str, Any]:
+    """A configuration that offers these of the guide's models, all played by the mock; `sections` add to it or replace
+    what it has."""
+    providers = {
+        "gpt-5.2": ("openai", f"{mock_url}/v1"),
+        "claude-sonnet-4.5": ("anthropic", f"{mock_url}/v1"),
+        "gemini-3-flash": ("gemini", f"{mock_url}/v1beta"),
+        "deepseek-v3": ("deepseek", mock_url),
+    }
     return {
         "limits": UNLIMITED,
-        "providers": {
-            "openai": {"base_url": f"{mock_url}/v1"},
-            "anthropic": {"base_url": f"{mock_url}/v1"},
-            "gemini": {"base_url": f"{mock_url}/v1beta"},
-            "deepseek": {"base_url": mock_url},
-        },
-        "models": [{"id": name} for name in GUIDE_MODELS],
+        "providers": {name: {"base_url": url} for name, url in (providers[model] for model in offer)},
+        "models": [{"id": model} for model in offer],
         **sections,
     }
 
@@ -165,7 +171,9 @@ def serving(folder: Path, *options: str, environ: Mapping[str, str]) -> Iterator
     command = [*LLMWISE, "serve", "--port", "0", *options]
     with (
         log_file.open("w") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=dict(environ), cwd=folder) as process,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env=dict(environ), cwd=folder
+        ) as process,
     ):
         try:
             gateway = _started(process, log_file)
@@ -180,7 +188,8 @@ def serving(folder: Path, *options: str, environ: Mapping[str, str]) -> Iterator
 
 def _started(process: "subprocess.Popen[str]", log_file: Path) -> Gateway:
     assert process.stdout is not None
-    printed, url, key = [], None, None
+    printed: list[str] = []
+    url = key = None
     while url is None:
         line = process.stdout.readline()
         assert line, f"the gateway did not start:\n{''.join(printed)}{log_file.read_text()}"
@@ -202,10 +211,12 @@ def _started(process: "subprocess.Popen[str]", log_file: Path) -> Gateway:
     return gateway
 
 
-def llmwise(*arguments: str, cwd: Path | None = None, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """A command, run to its end."""
+def llmwise(
+    *arguments: str, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """A command, run to its end; `environ` is added to a bare environment."""
     return subprocess.run(
-        [*LLMWISE, *arguments], capture_output=True, text=True, timeout=50, env=environment(**variables), cwd=cwd
+        [*LLMWISE, *arguments], capture_output=True, text=True, timeout=50, env=environment(**(environ or {})), cwd=cwd
     )
 
 

@@ -1,6 +1,7 @@
-"""What is wrong with a request is said: the documented status, a stable code, a message with the value and the remedy."""
+"""What is wrong with a request is said: the documented status, a stable code, the value and the remedy."""
 
 import json
+import select
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
@@ -72,7 +73,9 @@ NATIVE = (
         ("tools[0].function.parameters", "64 levels"),
         body=tool({"a": deep(70)}),
     ),
-    Bad("too large, as announced", 413, "payload_too_large", (f"{MAX_BODY} bytes", "max_body_bytes"), body=b" " * 20_001),
+    Bad(
+        "too large, as announced", 413, "payload_too_large", (f"{MAX_BODY} bytes", "max_body_bytes"), body=b" " * 20_001
+    ),
     Bad(
         "a form",
         415,
@@ -241,7 +244,14 @@ NATIVE = (
         headers={"authorization": ""},
         header=("www-authenticate", "Bearer"),
     ),
-    Bad("no key at all that is one", 401, "unauthorized", ("mm_sk_",), body=GOOD, headers={"authorization": "Bearer sk-1"}),
+    Bad(
+        "no key at all that is one",
+        401,
+        "unauthorized",
+        ("mm_sk_",),
+        body=GOOD,
+        headers={"authorization": "Bearer sk-1"},
+    ),
     Bad(
         "a key that nobody made",
         401,
@@ -303,7 +313,9 @@ NATIVE = (
         method="DELETE",
         path="/api/v1/keys/revoke?id=nobody",
     ),
-    Bad("a key without a name", 422, "validation_error", ("name = ''",), body={"name": ""}, path="/api/v1/keys/generate"),
+    Bad(
+        "a key without a name", 422, "validation_error", ("name = ''",), body={"name": ""}, path="/api/v1/keys/generate"
+    ),
 )
 
 OPENAI = (
@@ -335,7 +347,15 @@ OPENAI = (
     ),
     Bad("an unknown model", 404, "model_not_found", ("'gpt-5.22'", "'gpt-5.2'"), body={**GOOD, "model": "gpt-5.22"}),
     Bad("no key", 401, "unauthorized", ("no valid API key",), body=GOOD, headers={"authorization": ""}),
-    Bad("no key for the models", 401, "unauthorized", ("no valid",), method="GET", path="/v1/models", headers={"authorization": ""}),
+    Bad(
+        "no key for the models",
+        401,
+        "unauthorized",
+        ("no valid",),
+        method="GET",
+        path="/v1/models",
+        headers={"authorization": ""},
+    ),
     Bad("too large", 413, "payload_too_large", ("max_body_bytes",), body=b" " * 20_001),
     Bad("the wrong method", 405, "method_not_allowed", ("only POST",), method="GET"),
     Bad("a path that is not there", 404, "not_found", ("/v1/embeddings",), path="/v1/embeddings"),
@@ -407,7 +427,7 @@ Answer: TypeAlias = tuple[int, dict[str, Any]]
 
 
 def raw(gateway: Gateway, *pieces: bytes) -> Answer:
-    """Status and JSON body of what comes back when only `pieces` are sent; the server must end it within the timeout."""
+    """Status and JSON body of what comes back when only `pieces` are sent."""
     with gateway.connect() as connection:
         for piece in pieces:
             connection.sendall(piece)
@@ -440,16 +460,13 @@ def test_a_connection_that_says_nothing_is_closed_without_a_word(gateway: Gatewa
 
 
 def test_headers_over_the_limit_are_refused(gateway: Gateway) -> None:
-    lines = (b"x-padding: " + b"a" * 1_000 + b"\r\n" for _ in range(20))
-    status, told = raw(gateway, b"GET /healthz HTTP/1.1\r\nhost: x\r\n", *lines)
+    with gateway.connect() as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-padding: " + b"a" * MAX_HEADERS + b"\r\n")
+        while not select.select([connection], [], [], 0.05)[0]:
+            connection.sendall(b"x-more: 1\r\n")
+        status, told = whole(connection)
     assert (status, told["code"], told["status_code"]) == (431, "headers_too_large", 431)
     assert f"{MAX_HEADERS} bytes ([server] max_header_bytes)" in told["error"]
-
-
-def test_headers_over_the_limit_in_one_read_are_refused_too(gateway: Gateway) -> None:
-    padding = b"x-padding: " + b"a" * 20_000 + b"\r\n"
-    status, told = raw(gateway, b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + padding + b"\r\n")
-    assert (status, told["code"]) == (431, "headers_too_large")
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(gateway: Gateway) -> None:

@@ -107,7 +107,7 @@ class Framed:
         request = Request(scope, receive)
         body = None
         if self._decoder is not None:
-            raw = await read_body(services, scope["headers"], receive)
+            raw = await read_body(services, scope, receive)
             if raw.strip() or not self._route.body_optional:
                 body = decode(self._decoder, raw)
         return Call(

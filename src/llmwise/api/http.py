@@ -65,11 +65,11 @@ async def admit(services: Services, headers: Headers, work: Work) -> Caller:
     return Caller(key, services.limiter.count(key.id, work))
 
 
-async def read_body(services: Services, headers: Headers, receive: Receive) -> bytes:
+async def read_body(services: Services, scope: Scope, receive: Receive) -> bytes:
     """The whole body. Raises `PayloadTooLarge`, before reading where the length is announced, `UnsupportedMediaType`,
     `BodyTimeout`, and `ClientGone`."""
     limit = services.edge.max_body_bytes
-    for name, value in headers:
+    for name, value in scope["headers"]:
         if name == b"content-length":
             if value.isdigit() and int(value) > limit:
                 raise _too_large(limit)
@@ -80,38 +80,29 @@ async def read_body(services: Services, headers: Headers, receive: Receive) -> b
                 )
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise UnsupportedMediaType(f"content-encoding {value.decode('latin-1')!r}: send the body unencoded")
-    message = await _receive(services, receive)
-    body: bytes = message.get("body", b"")
-    if message.get("more_body", False):
-        pieces, size = [body], len(body)
-        deadline = asyncio.get_running_loop().time() + services.edge.body_read_s
-        try:
-            async with asyncio.timeout_at(deadline):
-                while message.get("more_body", False):
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    pieces.append(message.get("body", b""))
-                    size += len(pieces[-1])
-                    if size > limit:
-                        raise _too_large(limit)
-        except TimeoutError:
-            raise _too_slow(services) from None
-        body = b"".join(pieces)
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
-
-
-async def _receive(services: Services, receive: Receive) -> MutableMapping[str, Any]:
+    connection = scope.get("llmwise.connection")
+    if connection is not None and connection.body_is_here:
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body", False) and len(body) <= limit:
+            return body
+        raise ClientGone if message["type"] == "http.disconnect" else _too_large(limit)
+    pieces: list[bytes] = []
+    size, more = 0, True
     try:
         async with asyncio.timeout(services.edge.body_read_s):
-            message = await receive()
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                pieces.append(message.get("body", b""))
+                size += len(pieces[-1])
+                if size > limit:
+                    raise _too_large(limit)
+                more = message.get("more_body", False)
     except TimeoutError:
         raise _too_slow(services) from None
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    return message
+    return b"".join(pieces)
 
 
 def _too_large(limit: int) -> PayloadTooLarge:
@@ -156,7 +147,7 @@ def _unfit(message: str, body: bytes, type_: object) -> Unprocessable:
     if wrong.unknown:
         given = shown(field_of(value, wrong.unknown))
         near = did_you_mean(wrong.unknown, fields_at(type_, wrong.keys))
-        text = f"{wrong.path} = {given}: unknown field{near}; leave it out"
+        text = f"{wrong.path} = {given}: unknown field{near or '; leave it out'}"
     elif wrong.missing:
         text = f"{wrong.path}: is required"
     elif options := words_at(type_, wrong.keys) if wrong.what.startswith("invalid enum value") else ():

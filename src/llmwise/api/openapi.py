@@ -29,6 +29,7 @@ ERRORS: dict[str, str] = {
     "504": "The provider, or the whole request, took too long.",
     "529": "The provider is overloaded.",
 }
+EVENTS = "Server-sent events: the `data` of each is a JSON object, of the last one `[DONE]`."
 EXAMPLE = {
     "model": "auto",
     "messages": [{"role": "user", "content": "In one sentence: what is a circuit breaker?"}],
@@ -68,7 +69,7 @@ def _operation(route: Route, schemas: dict[int, Any], error: Any) -> dict[str, A
     else:
         content = {"application/json": {"schema": schemas[id(route.answer)]}}
     if route.stream:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": {"description": EVENTS}}
     operation: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}").strip("_"),
         "summary": route.summary,

@@ -4,83 +4,110 @@ of a caller that leaves at the moment it leaves."""
 import asyncio
 import http.client
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from msgspec.json import encode
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-def protocol(header_read_s: float, max_header_bytes: int) -> type[HttpToolsProtocol]:
-    """The protocol class with these bounds."""
-    too_slow = _refusal(
-        408, "header_timeout", f"the headers did not come within {header_read_s:g} s ([server] header_read_s)"
-    )
-    too_large = _refusal(
-        431, "headers_too_large", f"the headers are over {max_header_bytes} bytes ([server] max_header_bytes); send less"
-    )
 
-    class GatewayProtocol(HttpToolsProtocol):
-        """One connection. `_header_bytes` is `None` while no headers are being read."""
+def protocol(header_read_s: float, max_header_bytes: int, write_s: float) -> "partial[GatewayProtocol]":
+    """What makes a connection's protocol, with these bounds. It can be sent to a worker process."""
+    return partial(GatewayProtocol, header_read_s=header_read_s, max_header_bytes=max_header_bytes, write_s=write_s)
 
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self._header_timer: asyncio.TimerHandle | None = None
-            self._header_bytes: int | None = None
-            self._gone: Callable[[], object] | None = None
 
-        def on_disconnect(self, callback: Callable[[], object] | None) -> None:
-            """Call `callback` when the connection is lost; `None` forgets it."""
-            self._gone = callback
-            if callback is not None and self.transport.is_closing():
-                callback()
+class GatewayProtocol(HttpToolsProtocol):
+    """One connection. `_header_bytes` is `None` while no headers are being read."""
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._await_headers()
+    def __init__(self, *args: Any, header_read_s: float, max_header_bytes: int, write_s: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._header_read_s = header_read_s
+        self._max_header_bytes = max_header_bytes
+        self._write_s = write_s
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._header_bytes: int | None = None
+        self._gone: Callable[[], object] | None = None
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._headers_done()
-            super().connection_lost(exc)
-            if self._gone is not None:
-                self._gone()
+    def on_disconnect(self, callback: Callable[[], object] | None) -> None:
+        """Call `callback` when the connection is lost; `None` forgets it."""
+        self._gone = callback
+        if callback is not None and self.transport.is_closing():
+            callback()
 
-        def data_received(self, data: bytes) -> None:
-            if self._header_bytes is not None:
-                if self._header_bytes > max_header_bytes:  # and the headers have not ended in the reads before
-                    self._end(too_large)
-                    return
-                self._header_bytes += len(data)
-            super().data_received(data)
+    @property
+    def body_is_here(self) -> bool:
+        """The request under way has been read whole: `receive` answers at once."""
+        return not self.cycle.more_body
 
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self.scope["llmwise.connection"] = self  # type: ignore[typeddict-unknown-key]  # ours, for `streaming`
-            if self._header_bytes is None:  # a further request on a kept connection
-                self._await_headers()
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._header_bytes = 0
+        self._header_timer = self.loop.call_later(self._header_read_s, self._too_slow)
 
-        def on_headers_complete(self) -> None:
-            self._headers_done()
-            super().on_headers_complete()
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        # A caller that stops reading would hold its request, and the provider's call, for ever.
+        self._write_timer = self.loop.call_later(self._write_s, self.transport.abort)
 
-        def _await_headers(self) -> None:
+    def resume_writing(self) -> None:
+        self._may_write()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._headers_done()
+        self._may_write()
+        super().connection_lost(exc)
+        if self._gone is not None:
+            self._gone()
+
+    def data_received(self, data: bytes) -> None:
+        self._receive(data)
+        # Most requests' headers come in one read, and then no timer is needed.
+        if self._header_bytes is not None and self._header_timer is None and not self.transport.is_closing():
+            self._header_timer = self.loop.call_later(self._header_read_s, self._too_slow)
+
+    def _receive(self, data: bytes) -> None:
+        if self._header_bytes is not None:
+            most = self._max_header_bytes
+            if self._header_bytes > most:  # and the headers have not ended in the reads before
+                text = f"the headers are over {most} bytes ([server] max_header_bytes); send less"
+                self._end(_refusal(431, "headers_too_large", text))
+                return
+            self._header_bytes += len(data)
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["llmwise.connection"] = self  # type: ignore[typeddict-unknown-key]  # ours, for `streaming`
+        if self._header_bytes is None:  # a further request on a kept connection
             self._header_bytes = 0
-            self._header_timer = self.loop.call_later(header_read_s, self._too_slow)
 
-        def _headers_done(self) -> None:
-            self._header_bytes = None
-            if self._header_timer is not None:
-                self._header_timer.cancel()
-                self._header_timer = None
+    def on_headers_complete(self) -> None:
+        self._headers_done()
+        super().on_headers_complete()
 
-        def _too_slow(self) -> None:
-            self._end(too_slow if self._header_bytes else b"")  # one that said nothing is told nothing
+    def _may_write(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
-        def _end(self, answer: bytes) -> None:
-            self._headers_done()
-            if not self.transport.is_closing():
-                self.transport.write(answer)
-                self.transport.close()
+    def _headers_done(self) -> None:
+        self._header_bytes = None
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
 
-    return GatewayProtocol
+    def _too_slow(self) -> None:
+        text = f"the headers did not come within {self._header_read_s:g} s ([server] header_read_s)"
+        # One that said nothing is told nothing.
+        self._end(_refusal(408, "header_timeout", text) if self._header_bytes else b"")
+
+    def _end(self, answer: bytes) -> None:
+        self._headers_done()
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()
 
 
 def _refusal(status: int, code: str, error: str) -> bytes:

@@ -20,7 +20,14 @@ from llmwise.api.http import refuse
 from llmwise.api.openapi import document, page
 from llmwise.api.routes import NATIVE, PLANNED, ROUTES
 from llmwise.api.services import Services
-from llmwise.domain.errors import GatewayError, InternalError, MethodNotAllowed, NotFound, NotImplementedHere
+from llmwise.domain.errors import (
+    GatewayError,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    NotImplementedHere,
+    Unavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +64,14 @@ class Gateway:
                 await self._rest(scope, receive, send)
         except asyncio.CancelledError:
             connection = scope.get("llmwise.connection")
-            if connection is None or not connection.transport.is_closing():
-                raise  # not a caller that left: the server itself is ending
+            if connection is None:
+                raise
+            if not connection.transport.is_closing():  # not a caller that left: the server itself is ending
+                await _instead(services, send, Unavailable("the gateway is ending; ask again", code="ending"))
+                connection.transport.close()
         except Exception:
             log.exception("a defect while answering %s %s", scope["method"], scope["path"])
-            await _defect(services, send)
+            await _instead(services, send, InternalError("a defect in the gateway; its log says more"))
         finally:
             self.in_flight -= 1
 
@@ -128,9 +138,8 @@ def _normalise(scope: Scope) -> None:
         scope["path"] = path.rstrip("/")
 
 
-async def _defect(services: Services, send: Send) -> None:
-    """The one handler for what nobody foresaw; useless, and harmless, when the headers are out already."""
-    error = InternalError("a defect in the gateway; its log says more")
+async def _instead(services: Services, send: Send, error: GatewayError) -> None:
+    """An answer in place of the one that will not come; none, and no harm, when its headers are out already."""
     try:
         await refuse(send, error, services.new_request_id(), native_body, None)
     except RuntimeError:

@@ -7,13 +7,16 @@ watching for the disconnect.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Protocol
 
 from llmwise.api.http import Headers, Receive, Scope, Send
-from llmwise.domain.errors import GatewayError
+from llmwise.domain.errors import GatewayError, InternalError
 from llmwise.domain.events import Event
+
+log = logging.getLogger(__name__)
 
 EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 NO_CACHE = (b"cache-control", b"no-cache")
@@ -67,6 +70,11 @@ async def stream(
         if not started:
             raise
         data = renderer.fail(error)
+    except Exception as error:
+        if not started:
+            raise
+        log.exception("a defect while a stream was on its way")
+        data = renderer.fail(InternalError(f"a defect in the gateway ({type(error).__name__}); its log says more"))
     finally:
         if heart is not None:
             heart.stop()
@@ -111,29 +119,29 @@ class Heartbeat:
             await self._send({"type": "http.response.body", "body": self._comment, "more_body": True})
 
 
-@asynccontextmanager
-async def cancelled_when_gone(scope: Scope, receive: Receive) -> AsyncIterator[None]:
-    """Cancel the current task as soon as the caller leaves, whatever it waits for."""
-    task = asyncio.current_task()
-    assert task is not None
-    connection = scope.get("llmwise.connection")
-    if connection is not None:
-        connection.on_disconnect(task.cancel)
-        try:
-            yield
-        finally:
-            connection.on_disconnect(None)
-        return
+class CallerWatch:
+    """Cancels the current task as soon as the caller leaves, whatever it waits for, until `stop`."""
 
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        task.cancel()
+    __slots__ = ("_connection", "_watcher")
 
-    watcher = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        watcher.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watcher
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._watcher: asyncio.Task[None] | None = None
+        self._connection = scope.get("llmwise.connection")
+        if self._connection is not None:
+            self._connection.on_disconnect(task.cancel)
+        else:
+            self._watcher = asyncio.create_task(_cancel_when_gone(receive, task))
+
+    def stop(self) -> None:
+        if self._connection is not None:
+            self._connection.on_disconnect(None)
+        elif self._watcher is not None:
+            self._watcher.cancel()
+
+
+async def _cancel_when_gone(receive: Receive, task: "asyncio.Task[object]") -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    task.cancel()

@@ -14,12 +14,10 @@ import typer
 from msgspec import Struct
 from rich.console import Console
 
-from llmwise.app import catalog_of
+from llmwise.app import catalog_of, check
 from llmwise.cli.failing import ConfigOption
 from llmwise.config import Config, ConfigError, cache_directory, load
-from llmwise.domain.errors import UnknownModel
 from llmwise.providers.local.weights import SMOLLM2
-from llmwise.routing.planner import Planner
 from llmwise.storage.errors import StorageUnavailable
 from llmwise.storage.store import OfflineKeys
 
@@ -54,13 +52,11 @@ def _findings(path: ConfigOption) -> Iterator[Finding]:
         return
     yield Finding("ok", f"configuration: {config.source or 'none; what the environment names'}")
     try:
-        catalog = catalog_of(config, time.time_ns() // 1_000_000)
-        Planner(catalog, config.auto)
+        now_ms = time.time_ns() // 1_000_000
+        check(config, now_ms)
+        catalog = catalog_of(config, now_ms)
     except ConfigError as error:
         yield Finding("wrong", str(error))
-        return
-    except UnknownModel as error:
-        yield Finding("wrong", f"auto: {error.message}")
         return
     unpriced = [card.id for card in catalog.models if card.rate is None]
     yield Finding("ok" if catalog.models else "wrong", f"{len(catalog.models)} models on offer")

@@ -23,12 +23,15 @@ def create(
 
 def list_(config: ConfigOption = None) -> None:
     """List the keys, without their secrets."""
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
+
+    from llmwise.cli.tables import show
 
     with user_errors(), _keys(config) as keys:
         rows = keys.list()
-    table = Table("id", "name", "key", "admin", "made", "last used", "state", box=None)
+    table = Table(
+        Column("id", no_wrap=True), "name", Column("key", no_wrap=True), "admin", "made", "last used", "state", box=None
+    )
     for row in rows:
         table.add_row(
             row.id,
@@ -39,7 +42,7 @@ def list_(config: ConfigOption = None) -> None:
             _date(row.last_used_at_ms),
             "revoked" if row.revoked_at_ms is not None else "works",
         )
-    Console().print(table)
+    show(table)
 
 
 def revoke(

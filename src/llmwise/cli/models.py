@@ -4,11 +4,11 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from llmwise.app import catalog_of
 from llmwise.cli.failing import ConfigOption, user_errors
+from llmwise.cli.tables import show
 from llmwise.config import load
 from llmwise.domain.models import ModelCard
 from llmwise.domain.money import NANO_PER_USD
@@ -35,7 +35,7 @@ def models(
             _abilities(card),
             ", ".join(card.aliases[:3]),
         )
-    Console().print(table)
+    show(table)
     typer.echo(f"{len(rows)} models; '?' is a price that is not known, which is not free", err=True)
 
 

@@ -40,7 +40,9 @@ out = Console(highlight=False)
 
 def quickstart(
     once: Annotated[bool, typer.Option("--once", help="Stop after the answer.")] = False,
-    port: Annotated[int | None, typer.Option("--port", "-p", help=f"Default: {PORT}, or a free one if taken.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", min=0, max=65535, help=f"Default: {PORT}, or a free one if taken.")
+    ] = None,
     directory: Annotated[Path, typer.Option(help="Where its database and key are kept.")] = Path(".llmwise"),
     question: Annotated[str, typer.Option(help="What to ask.")] = QUESTION,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from llmwise.cli.failing import fail
-from llmwise.client import LLMWise, LLMWiseError
+from llmwise.client import ConnectionFailedError, LLMWise, LLMWiseError, StreamCutError, TimedOutError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -27,5 +27,9 @@ def gateway(url: str, key: str | None) -> Iterator[LLMWise]:
     try:
         with LLMWise(key, base_url=url) as client:
             yield client
+    except (StreamCutError, TimedOutError) as error:
+        fail(str(error))
+    except ConnectionFailedError as error:
+        fail(f"no gateway at {url}: {error}; start one with `llmwise serve`, or name another with --url")
     except LLMWiseError as error:
         fail(str(error))

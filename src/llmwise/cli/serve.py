@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -15,11 +16,10 @@ from uvicorn.supervisors import Multiprocess
 
 from llmwise.api.protocol import protocol
 from llmwise.api.server import Gateway
-from llmwise.app import asgi, catalog_of
+from llmwise.app import asgi, check
 from llmwise.cli.failing import ConfigOption, fail, user_errors
 from llmwise.config import Config, load
 from llmwise.discovery import to_ask, with_discovered
-from llmwise.routing.planner import Planner
 from llmwise.storage.store import OfflineKeys
 
 KEEP_ALIVE_S = 75
@@ -28,7 +28,9 @@ BACKLOG = 2048
 
 def serve(
     config: ConfigOption = None,
-    port: Annotated[int | None, typer.Option("--port", "-p", help="Overrides [server] port; 0: a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", min=0, max=65535, help="Overrides [server] port; 0: a free one.")
+    ] = None,
     host: Annotated[str | None, typer.Option("--host", help="Overrides [server] host.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Overrides [server] workers.")] = None,
 ) -> None:
@@ -38,24 +40,25 @@ def serve(
         server = settings.server
         # Everything that can be wrong is looked at before the port is taken.
         offered = asyncio.run(with_discovered(settings)) if to_ask(settings) else settings
-        Planner(catalog_of(offered, time.time_ns() // 1_000_000), settings.auto)
-        first_key = _first_key(settings)
+        check(offered, time.time_ns() // 1_000_000)
     host = host or server.host
     number = server.port if port is None else port
-    listening = _listen(host, number)
-    if first_key is not None:
-        typer.echo(
-            f"First start: this is the administrator's key. It is shown once and kept nowhere.\n\n    {first_key}\n"
-        )
-    shown_host = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
-    typer.echo(f"llmwise serves on http://{shown_host}:{listening.getsockname()[1]}  (docs at /docs)", nl=True)
-    sys.stdout.flush()
-    run(settings, listening, workers or server.workers, config_path=settings.source)
+    with _listen(host, number) as listening:
+        with user_errors():
+            first_key = _first_key(settings)  # after the port: a start that fails must not have used it up unseen
+        if first_key is not None:
+            typer.echo(
+                f"First start: this is the administrator's key. It is shown once and kept nowhere.\n\n    {first_key}\n"
+            )
+        shown_host = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
+        typer.echo(f"llmwise serves on http://{shown_host}:{listening.getsockname()[1]}  (docs at /docs)", nl=True)
+        sys.stdout.flush()
+        run(settings, listening, workers or server.workers, config_path=settings.source)
 
 
 def run(settings: Config, listening: socket.socket, workers: int, config_path: str | None) -> None:
     """Serve on an open socket; returns when told to stop."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _begin_log()
     if workers == 1:
         settle_garbage()
         uvicorn.Server(uvicorn_config(settings, asgi(settings))).run(sockets=[listening])
@@ -68,8 +71,13 @@ def run(settings: Config, listening: socket.socket, workers: int, config_path: s
 
 def worker() -> Gateway:
     """The application of one worker process."""
+    _begin_log()
     settle_garbage()
     return asgi(load())
+
+
+def _begin_log() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def settle_garbage() -> None:
@@ -86,8 +94,6 @@ class _Workers(Multiprocess):
     def handle_hup(self) -> None:
         for process in self.processes:
             if process.pid is not None:
-                import signal
-
                 os.kill(process.pid, signal.SIGHUP)
 
 
@@ -97,7 +103,7 @@ def uvicorn_config(settings: Config, app: Gateway | str, workers: int = 1) -> uv
         app,
         factory=isinstance(app, str),
         workers=workers,
-        http=protocol(server.header_read_s, server.max_header_bytes),
+        http=protocol(server.header_read_s, server.max_header_bytes, server.write_s),  # type: ignore[arg-type]  # called, not derived
         ws="none",
         loop="uvloop",
         lifespan="on",

@@ -62,6 +62,14 @@ class RoutingConfig(TypedDict, total=False):
 RoutingLike: TypeAlias = RoutingConfig | Mapping[str, Any]
 
 
+class Loss(TypedDict):
+    """Something the target could not take, or that came back changed: `code` is stable, `field` names what."""
+
+    code: str
+    field: str
+    message: str
+
+
 class ChatAnswer(TypedDict, total=False):
     """The keys of `chat()`'s answer."""
 
@@ -93,7 +101,7 @@ class ChatAnswer(TypedDict, total=False):
     trace: list[JsonDict]
     """One entry per attempt, in order."""
     auto: JsonDict
-    warnings: list[str]
+    warnings: list[Loss]
 
 
 class StreamEvent(TypedDict, total=False):

@@ -64,16 +64,17 @@ def value_at(tree: Any, keys: Iterable[str | int]) -> Any:
 
 def fields_at(root: Any, keys: Iterable[str | int]) -> list[str]:
     """The names of the fields that the type `root` has at a path; none where no struct stands there."""
-    names = (name for type_ in _types_at(root, keys) for name in getattr(type_, "__struct_fields__", ()))
+    names = (name for type_ in types_at(root, keys) for name in getattr(type_, "__struct_fields__", ()))
     return list(dict.fromkeys(names))
 
 
 def words_at(root: Any, keys: Iterable[str | int]) -> list[str]:
     """The words that a `Literal` allows at a path; none where anything else stands there."""
-    return [word for type_ in _types_at(root, keys) for word in get_args(type_) if isinstance(word, str)]
+    return [word for type_ in types_at(root, keys) for word in get_args(type_) if isinstance(word, str)]
 
 
-def _types_at(root: Any, keys: Iterable[str | int]) -> list[Any]:
+def types_at(root: Any, keys: Iterable[str | int]) -> list[Any]:
+    """The types that a value may have at a path below the type `root`: more than one in a union."""
     types = list(_members(root))
     for key in keys:
         types = [member for type_ in types for member in _members(_inside(type_, key))]

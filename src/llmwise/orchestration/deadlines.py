@@ -83,8 +83,11 @@ class Watch:
     __slots__ = ("_cancelling", "_expired", "_expires", "_loop", "_task", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """For the current task, which does all the waiting."""
+        task = asyncio.current_task()
+        assert task is not None, "only a task can wait"
         self._loop = loop
-        self._task: asyncio.Task[object] | None = None
+        self._task = task
         self._timer: asyncio.TimerHandle | None = None
         self._expires: float | None = None  # None: nothing is being waited for
         self._expired = False
@@ -92,10 +95,7 @@ class Watch:
 
     def until(self, expires: float) -> None:
         """The wait that begins now may last until `expires`, on the loop's clock."""
-        task = asyncio.current_task()
-        assert task is not None, "only a task can wait"
-        self._task = task
-        self._cancelling = task.cancelling()
+        self._cancelling = self._task.cancelling()
         self._expires = expires
         timer = self._timer
         if timer is None:
@@ -114,7 +114,6 @@ class Watch:
         if not self._expired:
             return False
         self._expired = False
-        assert self._task is not None
         return self._task.uncancel() <= self._cancelling
 
     def stop(self) -> None:
@@ -133,5 +132,4 @@ class Watch:
             self._timer = self._loop.call_at(expires, self._look)
             return
         self._expired = True
-        assert self._task is not None
         self._task.cancel()

@@ -21,7 +21,7 @@ from llmwise.domain.errors import (
     UpstreamRateLimited,
     UpstreamTimeout,
 )
-from llmwise.domain.events import CONTENT, Event, Routed, Traced, Warned
+from llmwise.domain.events import CONTENT, Event, Routed, TextDelta, Traced, Warned
 from llmwise.domain.models import ModelCard
 from llmwise.domain.ports import Exchange, Provider
 from llmwise.domain.requests import ChatRequest
@@ -114,6 +114,10 @@ class Mesh:
                         watch.rest()
                         if not batch:
                             break
+                        if committed and len(batch) == 1 and type(batch[0]) is TextDelta:  # most of a stream
+                            attempt.pieces.append(batch[0].text)
+                            yield batch
+                            continue
                         for event in batch:
                             attempt.observe(event)
                             if type(event) is Warned:

@@ -143,9 +143,15 @@ class _Streamed:
         try:
             if self._decoder.failure is not None:  # it was found behind the last batch's events
                 raise self._decoder.failure
-            events = await self._read()
+            events: Sequence[AttemptEvent] = ()
             while not events and not self._ended:
-                events = await self._read()
+                try:
+                    events = self._decoder.feed(await self._response.__anext__())
+                except StopAsyncIteration:
+                    self._ended = True
+                    events = self._decoder.finish()
+                except TransportError as error:
+                    events = self._cut(error)
         except BaseException as error:
             self._ended = True
             await self._response.aclose()
@@ -158,16 +164,6 @@ class _Streamed:
     async def aclose(self) -> None:
         self._ended = True
         await self._response.aclose()
-
-    async def _read(self) -> Sequence[AttemptEvent]:
-        try:
-            chunk = await anext(self._response)
-        except StopAsyncIteration:
-            self._ended = True
-            return self._decoder.finish()
-        except TransportError as error:
-            return self._cut(error)
-        return self._decoder.feed(chunk)
 
     def _cut(self, error: TransportError) -> Sequence[AttemptEvent]:
         """An answer whose terminal frame has come is complete, however the connection ends after it."""

@@ -104,7 +104,11 @@ class Response:
                 raise self._error
             if self._connection is None:
                 raise StopAsyncIteration
-            await self._news()
+            self._waiter = waiter = asyncio.get_running_loop().create_future()
+            try:
+                await waiter
+            finally:
+                self._waiter = None
         chunk = self._unread[0] if len(self._unread) == 1 else b"".join(self._unread)
         self._unread.clear()
         self._unread_bytes = 0

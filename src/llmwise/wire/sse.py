@@ -68,6 +68,11 @@ class SSEDecoder:
         self._held_bytes = len(rest)
         return [frame for block in blocks if (frame := _frame(block)) is not None]
 
+    @property
+    def between_frames(self) -> bool:
+        """Nothing of an unfinished frame is held: what comes next begins one."""
+        return not self._held and not self._after_cr
+
     def finish(self) -> list[Frame]:
         """The frame that the body ended in, if it was not closed by a blank line."""
         frame = _frame(b"".join(self._held).removeprefix(BOM))

@@ -27,13 +27,16 @@ from llmwise.api.native.events import (
 )
 from llmwise.api.native.translate import to_request
 from llmwise.api.services import Services
-from llmwise.api.streaming import EVENT_STREAM, KEEP_ALIVE, NO_BUFFERING, NO_CACHE, cancelled_when_gone, stream
+from llmwise.api.streaming import EVENT_STREAM, KEEP_ALIVE, NO_BUFFERING, NO_CACHE, CallerWatch, stream
 from llmwise.domain.errors import GatewayError
+from llmwise.domain.events import Warned
 from llmwise.domain.money import to_credits, to_usd
 from llmwise.domain.requests import ChatRequest
 from llmwise.orchestration.chat import Answer, answer
 from llmwise.orchestration.settlement import Ledger
 from llmwise.wire import native
+
+NOT_BUILT = "is taken and kept in the record, and does nothing else yet"
 
 _decoder = msgspec.json.Decoder(native.ChatBody)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -45,10 +48,9 @@ async def chat(services: Services, scope: Scope, receive: Receive, send: Send) -
     request_id = services.new_request_id()
     caller: Caller | None = None
     try:
-        headers = scope["headers"]
-        caller = await admit(services, headers, "chat")
-        body = await read_body(services, headers, receive)
-        request = parse(body)
+        caller = await admit(services, scope["headers"], "chat")
+        body = await read_body(services, scope, receive)
+        request, warnings = parse(body)
         ledger = Ledger(
             id=request_id,
             key_id=caller.key.id,
@@ -60,26 +62,34 @@ async def chat(services: Services, scope: Scope, receive: Receive, send: Send) -
             recorder=services.recorder,
             keep_text=services.keep_text,
         )
-        async with cancelled_when_gone(scope, receive):
+        ledger.warnings += warnings
+        watch = CallerWatch(scope, receive)
+        try:
             if request.stream:
                 await _stream(services, scope, send, caller, ledger)
             else:
                 result = await answer(services.mesh, request, ledger)
                 await respond(send, 200, _headers(caller, ledger), _encode(_answer(result, ledger)))
+        finally:
+            watch.stop()
     except GatewayError as error:
         await refuse(send, error, request_id, native_body, caller)
     except ClientGone:
         return
 
 
-def parse(body: bytes) -> ChatRequest:
-    """A native body as a domain request. Raises `InvalidJSON` and `Unprocessable`."""
+def parse(body: bytes) -> tuple[ChatRequest, list[Warned]]:
+    """A native body as a domain request, and what of it is not built yet. Raises `InvalidJSON`, `Unprocessable`."""
     given = decode(_decoder, body)
     for index, tool in enumerate(given.tools or ()):
         check_depth(tool.function.parameters, f"tools[{index}].function.parameters")
     if given.response_format is not None and given.response_format.json_schema is not None:
         check_depth(given.response_format.json_schema.schema, "response_format.json_schema.schema")
-    return to_request(given, {name: bytes(raw) for name, raw in _fields.decode(body).items()})
+    request = to_request(given, {name: bytes(raw) for name, raw in _fields.decode(body).items()})
+    if not given.semantic_memory and given.conversation_id is None:
+        return request, []
+    asked = (("semantic_memory", given.semantic_memory), ("conversation_id", given.conversation_id is not None))
+    return request, [Warned("not_built", name, f"{name}: {NOT_BUILT}") for name, wanted in asked if wanted]
 
 
 async def _stream(services: Services, scope: Scope, send: Send, caller: Caller, ledger: Ledger) -> None:

@@ -64,7 +64,7 @@ def _escape_line_ends(text: bytes) -> bytes:
 class NativeStream:
     """Renders one run of the engine. State: the text's length, and the model that answers."""
 
-    __slots__ = ("_chain", "_done", "_frame", "_ledger", "_length", "_model", "_remaining", "_said_last")
+    __slots__ = ("_chain", "_done", "_frame", "_head", "_ledger", "_length", "_model", "_remaining", "_said_last")
 
     def __init__(self, ledger: Ledger, *, compat: bool, credits_remaining: Callable[[], float | None]) -> None:
         self._ledger = ledger
@@ -73,12 +73,13 @@ class NativeStream:
         self._done = COMPAT_DONE if compat else DONE
         self._model = ledger.plan.attempts[0].target.id
         self._length = 0
+        self._head = b""  # of a text chunk; only framed plainly, and once the model is known
         self._said_last = False
         self._remaining = credits_remaining
 
     def render(self, events: Sequence[Event]) -> bytes:
-        if len(events) == 1 and type(events[0]) is TextDelta:  # nearly every batch of a stream
-            return self._chunk(events[0].text)
+        if len(events) == 1 and self._head and type(events[0]) is TextDelta:  # nearly every batch of a stream
+            return self._text(events[0].text)
         out = []
         for event in events:
             match event:
@@ -106,10 +107,28 @@ class NativeStream:
         fields = {"event": "error", **native_fields(error, self._ledger.id), "refunded": True}
         return self._frame(fields) + self._done
 
+    def _text(self, text: str) -> bytes:
+        """`_chunk` of a text, put together of what is the same in every chunk and what is not."""
+        self._length += len(text)
+        delta = _encode(text)
+        if b"\xe2\x80" in delta or b"\xc2\x85" in delta:
+            delta = _escape_line_ends(delta)
+        if self._chain:
+            return b"%b%b}\n\n" % (self._head, delta)
+        return b'%b%b,"done":false,"latency_ms":%d,"content_length":%d}\n\n' % (
+            self._head,
+            delta,
+            self._ledger.elapsed_ms(),
+            self._length,
+        )
+
     def _chunk(
         self, delta: str, reasoning: str | UnsetType = UNSET, tool_calls: list[dict[str, Any]] | UnsetType = UNSET
     ) -> bytes:
         self._length += len(delta)
+        if not self._head and self._frame is frame:
+            event = b'"event":"chunk",' if self._chain else b""
+            self._head = b'data: {%b"model":%b,"delta":' % (event, _encode(self._model))
         if self._chain:
             return self._frame(native.ChainChunk("chunk", self._model, delta, reasoning, tool_calls))
         return self._frame(

@@ -23,7 +23,7 @@ from llmwise.api.http import (
 from llmwise.api.openai.events import OpenAIStream, completion
 from llmwise.api.openai.translate import ChatBody, to_request
 from llmwise.api.services import Services
-from llmwise.api.streaming import EVENT_STREAM, NO_BUFFERING, NO_CACHE, cancelled_when_gone, stream
+from llmwise.api.streaming import EVENT_STREAM, NO_BUFFERING, NO_CACHE, CallerWatch, stream
 from llmwise.domain.errors import GatewayError, InvalidRequest, Unprocessable
 from llmwise.domain.requests import AUTO, ChatRequest
 from llmwise.orchestration.chat import answer
@@ -40,7 +40,7 @@ async def chat_completions(services: Services, scope: Scope, receive: Receive, s
     caller: Caller | None = None
     try:
         caller = await admit(services, scope["headers"], "chat")
-        body = parse(await read_body(services, scope["headers"], receive))
+        body = parse(await read_body(services, scope, receive))
         request = body.request
         ledger = Ledger(
             id=request_id,
@@ -53,7 +53,8 @@ async def chat_completions(services: Services, scope: Scope, receive: Receive, s
             recorder=services.recorder,
             keep_text=services.keep_text,
         )
-        async with cancelled_when_gone(scope, receive):
+        watch = CallerWatch(scope, receive)
+        try:
             if request.stream:
                 await stream(
                     send,
@@ -66,6 +67,8 @@ async def chat_completions(services: Services, scope: Scope, receive: Receive, s
                 result = await answer(services.mesh, request, ledger)
                 headers = [JSON, *_identity(ledger), *caller.headers(), *_account_headers(ledger)]
                 await respond(send, 200, headers, _encode(completion(result, ledger)))
+        finally:
+            watch.stop()
     except GatewayError as error:
         await refuse(send, error, request_id, openai_body, caller)
     except ClientGone:

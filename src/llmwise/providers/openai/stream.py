@@ -10,6 +10,7 @@ because the sender says itself that it is through; without any content it is not
 body that ends with neither is cut.
 """
 
+import re
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ from llmwise.domain.events import (
 )
 from llmwise.domain.usage import TokenUsage
 from llmwise.providers.failures import from_event
-from llmwise.providers.frames import FrameStream
+from llmwise.providers.frames import Answer, FrameStream
 from llmwise.wire.openai import (
     RECEIVED,
     ContentPart,
@@ -79,7 +80,46 @@ def decode(body: bytes) -> list[AttemptEvent]:
 
 def decoder() -> FrameStream:
     """A decoder for one streamed answer."""
-    return FrameStream(_Answer())
+    return _TextStream(_Answer())
+
+
+_CONTENT: Final = re.compile(rb'^data: [^\n]*?"content": ?"([^"\\\n]+)"')
+
+
+class _TextStream(FrameStream):
+    """Reads most frames without parsing them.
+
+    The chunks of one answer differ in their text and in nothing else. So the bytes around the text of a chunk that was
+    parsed and said nothing but that text are kept, and a read that is these bytes around another plain text says
+    nothing else either. Plain is text without a quote, a backslash or a line's end. Anything else is parsed.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self._before = b""
+        self._after = b""
+
+    def feed(self, data: bytes) -> list[AttemptEvent]:
+        before, after = self._before, self._after
+        if before and self.failure is None and data.startswith(before) and data.endswith(after):
+            text = data[len(before) : -len(after)]
+            plain = len(data) > len(before) + len(after) and not (b'"' in text or b"\\" in text or b"\n" in text)
+            if plain and self._sse.between_frames:
+                try:
+                    return [TextDelta(text.decode())]
+                except UnicodeDecodeError:
+                    pass  # parsed, it fails as it should
+        fresh = self._sse.between_frames
+        events = super().feed(data)
+        if fresh and len(events) == 1 and self.failure is None and type(event := events[0]) is TextDelta:
+            found = _CONTENT.match(data)
+            if found is not None and found[1].decode() == event.text and _is_one_frame(data):
+                self._before, self._after = data[: found.start(1)], data[found.end(1) :]
+        return events
+
+
+def _is_one_frame(data: bytes) -> bool:
+    return data.endswith(b"\n\n") and data.find(b"\n") == len(data) - 2
 
 
 class _Call:

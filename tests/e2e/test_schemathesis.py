@@ -1,0 +1,76 @@
+"""Schemathesis makes requests out of the OpenAPI document, right ones and wrong ones, and finds no 500.
+
+Bounded and repeatable: the seed is fixed, and no database of examples is kept.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis import Case
+
+from llmwise.providers.scripted.server import ScriptedServer
+
+from .gateway import GUIDE_MODELS, Gateway, environment
+
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+SEED = 20261122
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_no_request_made_from_the_document_meets_a_500(gateway: Gateway, mock: ScriptedServer, tmp_path: Path) -> None:
+    """The providers answer normally: any status from 500 on would be the gateway's own. Revoking is left out, since the
+    key that it would revoke is the one that asks."""
+    done = subprocess.run(
+        [
+            *(str(Path(sys.executable).with_name("schemathesis")), "run", f"{gateway.url}/openapi.json"),
+            *("--header", f"Authorization: Bearer {gateway.key}", "--exclude-path", "/api/v1/keys/revoke"),
+            *("--checks", CHECKS, "--max-examples", "15", "--seed", str(SEED), "--generation-database", "none"),
+            *("--phases", "examples,coverage,fuzzing", "--no-color", "--continue-on-failure", "--warnings", "off"),
+        ],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert "15 passed" in done.stdout, "every operation was tried"
+    assert "Traceback" not in gateway.log
+
+
+@pytest.mark.parametrize("path", ["/api/v1/chat", "/v1/chat/completions"])
+def test_whatever_the_document_allows_is_answered_or_refused_by_a_real_model_s_name(
+    gateway: Gateway, mock: ScriptedServer, path: str
+) -> None:
+    """A made-up model's name ends at the catalog. With a real one the rest of the body goes through the planner, the
+    provider's format and the answer's."""
+    schema = schemathesis.openapi.from_url(f"{gateway.url}/openapi.json")
+    statuses: list[int] = []
+
+    @seed(SEED)
+    @settings(
+        max_examples=40,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=schema[path]["POST"].as_strategy())
+    def ask(case: Case[Any]) -> None:
+        if not isinstance(case.body, dict):
+            return
+        case.body["model"] = GUIDE_MODELS[len(statuses) % len(GUIDE_MODELS)]
+        case.body.pop("routing", None)  # its made-up fallbacks would end at the catalog too
+        response = case.call(headers={"Authorization": f"Bearer {gateway.key}"})
+        statuses.append(response.status_code)
+        assert response.status_code in {200, 400, 422}, response.content
+
+    ask()
+    assert statuses.count(200) >= 5, statuses
+    assert "Traceback" not in gateway.log
