@@ -1,6 +1,7 @@
 """Time, handed down: one total for the request, and out of it what each wait of each attempt may take."""
 
 import asyncio
+import math
 
 from msgspec import Struct
 
@@ -23,6 +24,7 @@ class TimeoutSettings(Struct, frozen=True, forbid_unknown_fields=True):
     answer_s: float | None = None
 
 
+NEVER = math.inf
 EARLY_S = 0.002
 """A timer may fire this much before its instant: uvloop's clock counts whole milliseconds, and rounds."""
 
@@ -62,74 +64,81 @@ class Deadline:
         return min(now + self._settings.idle_s, self.expires)
 
 
+TICK_S = 0.05
+
+
+class Watchdog:
+    """Time-outs for very many short waits, at the cost of one timer for all of them.
+
+    `asyncio.timeout` sets a timer and takes it back for each wait, a quarter of what a streamed event costs. Here one
+    timer goes round every `TICK_S` while anybody waits, and looks who has waited too long: a wait ends that much late
+    at most. As with `asyncio.timeout` its task is cancelled; `Watch.expired` tells that cancellation from any other.
+    """
+
+    def __init__(self) -> None:
+        self._watches: set[Watch] = set()
+        self._going_round = False
+
+    def watch(self) -> "Watch":
+        """A watch over the current task, which does all the waiting, until it is stopped."""
+        task = asyncio.current_task()
+        assert task is not None, "only a task can wait"
+        watch = Watch(self._watches, task)
+        self._watches.add(watch)
+        if not self._going_round:
+            self._going_round = True
+            loop = asyncio.get_running_loop()
+            loop.call_later(TICK_S, self._go_round, loop)
+        return watch
+
+    def _go_round(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for watch in [watch for watch in self._watches if watch.until <= now]:
+            watch.expire()
+        self._going_round = bool(self._watches)
+        if self._going_round:
+            loop.call_later(TICK_S, self._go_round, loop)
+
+
 class Watch:
-    """A time-out for many short waits of one task, at the cost of one timer.
+    """One task's waits, one after the other.
 
-    `asyncio.timeout` arms and disarms a timer for each wait, a quarter of what a streamed event costs. Here the timer
-    stays, looks at the deadline when it fires, and is set anew if that has moved on. As with `asyncio.timeout`, a wait
-    that takes too long is cancelled; `expired` tells that cancellation from one that comes from elsewhere.
-
-        watch.until(instant)
+        watch.until = instant
         try:
             batch = await exchange.receive()
+            if watch.fired:  # the time was up just as the answer came: the cancellation is still on its way
+                await asyncio.sleep(0)
         except asyncio.CancelledError:
             if not watch.expired():
                 raise  # somebody else wants this task to end
             ...
         finally:
-            watch.rest()
+            watch.until = NEVER
     """
 
-    __slots__ = ("_cancelling", "_expired", "_expires", "_loop", "_task", "_timer")
+    __slots__ = ("_all", "_cancelling", "_task", "fired", "until")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """For the current task, which does all the waiting."""
-        task = asyncio.current_task()
-        assert task is not None, "only a task can wait"
-        self._loop = loop
+    def __init__(self, watches: "set[Watch]", task: "asyncio.Task[object]") -> None:
+        self.until = NEVER
+        self._all = watches
         self._task = task
-        self._timer: asyncio.TimerHandle | None = None
-        self._expires: float | None = None  # None: nothing is being waited for
-        self._expired = False
-        self._cancelling = 0
+        self._cancelling = task.cancelling()
+        self.fired = False
 
-    def until(self, expires: float) -> None:
-        """The wait that begins now may last until `expires`, on the loop's clock."""
-        self._cancelling = self._task.cancelling()
-        self._expires = expires
-        timer = self._timer
-        if timer is None:
-            self._timer = self._loop.call_at(expires, self._look)
-        elif expires < timer.when():
-            timer.cancel()
-            self._timer = self._loop.call_at(expires, self._look)
-
-    def rest(self) -> None:
-        """The wait is over; the timer stays for the next one."""
-        self._expires = None
+    def expire(self) -> None:
+        """The wait has taken too long: end it."""
+        self.until = NEVER
+        self.fired = True
+        self._task.cancel()
 
     def expired(self) -> bool:
         """Whether the cancellation that was just caught is this watch's own, and nobody else's besides. Takes it
         back, so that the task goes on."""
-        if not self._expired:
+        if not self.fired:
             return False
-        self._expired = False
+        self.fired = False
         return self._task.uncancel() <= self._cancelling
 
     def stop(self) -> None:
-        """Give the timer back."""
-        self._expires = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        self._timer = None
-        expires = self._expires
-        if expires is None:
-            return  # the next wait sets the timer again
-        if self._loop.time() < expires:
-            self._timer = self._loop.call_at(expires, self._look)
-            return
-        self._expired = True
-        self._task.cancel()
+        self.until = NEVER
+        self._all.discard(self)

@@ -25,7 +25,7 @@ from llmwise.domain.events import CONTENT, Event, Routed, TextDelta, Traced, War
 from llmwise.domain.models import ModelCard
 from llmwise.domain.ports import Exchange, Provider
 from llmwise.domain.requests import ChatRequest
-from llmwise.orchestration.deadlines import Deadline, TimeoutSettings, Watch
+from llmwise.orchestration.deadlines import NEVER, Deadline, TimeoutSettings, Watchdog
 from llmwise.orchestration.settlement import CLIENT_GONE_STATUS, Attempt, Ledger, outcome_of
 from llmwise.routing.breaker import Admission
 from llmwise.routing.health import UNSEEN, Health
@@ -62,6 +62,7 @@ class Mesh:
         self._providers = providers
         self._state = state
         self._timeouts = timeouts
+        self._watchdog = Watchdog()
 
     async def run(self, request: ChatRequest, ledger: Ledger) -> AsyncGenerator[Sequence[Event], None]:
         """Yield the events of the first attempt that commits, in batches, one a network read.
@@ -74,7 +75,7 @@ class Mesh:
         chain = plan.chain
         loop = asyncio.get_running_loop()
         deadline = Deadline(self._timeouts, loop.time(), stream=request.stream)
-        watch = Watch(loop)
+        watch = self._watchdog.watch()
         attempt: Attempt | None = None
         exchange: Exchange | None = None
         skipped_for: list[float] = []
@@ -102,16 +103,18 @@ class Mesh:
                 allowed_s = expires - now
                 try:
                     attempt.sent = True
-                    watch.until(expires)
+                    watch.until = expires
                     exchange = await self._provider(card).send(request, card)
                     while True:
                         if attempt.finish is not None:
                             expires = loop.time() + AFTER_END_S
                         elif committed or not request.stream:  # the headers are here: a whole body must follow too
                             expires = deadline.next_read(loop.time())
-                        watch.until(expires)
+                        watch.until = expires
                         batch = await exchange.receive()
-                        watch.rest()
+                        watch.until = NEVER
+                        if watch.fired:  # the time was up just as the answer came: the cancellation is on its way
+                            await asyncio.sleep(0)
                         if not batch:
                             break
                         if committed and len(batch) == 1 and type(batch[0]) is TextDelta:  # most of a stream
@@ -142,7 +145,7 @@ class Mesh:
                 else:
                     error = None
                 finally:
-                    watch.rest()
+                    watch.until = NEVER
                 if error is not None and attempt.finish is not None:
                     error = None  # what went wrong after the provider's own end takes nothing from the answer
                 self._settle(ledger, attempt, error)

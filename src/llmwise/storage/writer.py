@@ -1,6 +1,6 @@
 """From the hot path to the disk: `record` appends to a list, one task writes what has gathered.
 
-    record -> waiting -> (512 wait, or 50 ms have passed) -> one transaction -> database
+    record -> waiting -> (512 wait, or 250 ms have passed) -> one transaction -> database
 
 Its laws. Nothing is written twice: inserts go by id, and a batch that may have been written is simply sent again.
 Nothing is forgotten while the process lives: a batch that the database doesn't take is kept and retried with backoff.
@@ -30,7 +30,7 @@ class WriterSettings(Struct, frozen=True, kw_only=True):
     up to `longest_retry_s`."""
 
     batch: int = 512
-    linger_s: float = 0.05
+    linger_s: float = 0.25
     bound: int = 100_000
     first_retry_s: float = 0.1
     longest_retry_s: float = 5.0
