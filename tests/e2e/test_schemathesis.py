@@ -15,7 +15,7 @@ from schemathesis import Case
 
 from llmwise.providers.scripted.server import ScriptedServer
 
-from .gateway import GUIDE_MODELS, Gateway, environment
+from .gateway import GUIDE_MODELS, Gateway, asked, environment
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 SEED = 20261122
@@ -67,10 +67,12 @@ def test_whatever_the_document_allows_is_answered_or_refused_by_a_real_model_s_n
             return
         case.body["model"] = GUIDE_MODELS[len(statuses) % len(GUIDE_MODELS)]
         case.body.pop("routing", None)  # its made-up fallbacks would end at the catalog too
+        if len(statuses) % 2:  # OpenAI's roles and counts are any text and number there: most made-up ones end early
+            case.body |= {"messages": asked()["messages"]} | ({"n": 1} if "n" in case.body else {})
         response = case.call(headers={"Authorization": f"Bearer {gateway.key}"})
         statuses.append(response.status_code)
         assert response.status_code in {200, 400, 422}, response.content
 
     ask()
-    assert statuses.count(200) >= 5, statuses
+    assert statuses.count(200) >= 10, statuses
     assert "Traceback" not in gateway.log
