@@ -103,17 +103,17 @@ class Watchdog:
 class Watch:
     """One task's waits, one after the other.
 
-        watch.until = instant
-        try:
-            batch = await exchange.receive()
-            if watch.fired:  # the time was up just as the answer came: the cancellation is still on its way
-                await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            if not watch.expired():
-                raise  # somebody else wants this task to end
-            ...
-        finally:
-            watch.until = NEVER
+    watch.until = instant
+    try:
+        batch = await exchange.receive()
+        if watch.fired:  # the time was up just as the answer came: the cancellation is still on its way
+            await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        if not watch.expired():
+            raise  # somebody else wants this task to end
+        ...
+    finally:
+        watch.until = NEVER
     """
 
     __slots__ = ("_all", "_cancelling", "_task", "fired", "until")
