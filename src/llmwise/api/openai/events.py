@@ -18,6 +18,7 @@ from llmwise.domain.events import (
     ReasoningDelta,
     RefusalDelta,
     Routed,
+    Started,
     TextDelta,
     ToolCallDelta,
 )
@@ -64,6 +65,8 @@ class OpenAIStream:
                 case Routed():
                     if event.status == "success":
                         self._model = event.model
+                case Started():
+                    out.append(self._begin())
                 case TextDelta():
                     out.append(self._begin() + self._text(event.text))
                 case ReasoningDelta(text=text) if text:

@@ -38,7 +38,8 @@ def main() -> None:
     params.api_keys = [key]
     params.n_parallel = arguments.slots
     params.n_ctx = arguments.slots * arguments.slot_tokens  # the slots share it
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = arguments.threads
+    params.cpuparams.n_threads = arguments.threads
+    params.cpuparams_batch.n_threads = os.cpu_count() or arguments.threads  # reading a prompt is short and scales
     params.cache_ram_mib = 0  # by default it keeps up to 8 GiB of old prompts
     params.use_jinja = True
     params.ui = False
