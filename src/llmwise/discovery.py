@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from llmwise.catalog.rows import ModelSettings
-from llmwise.config import Config, ProviderSettings
+from llmwise.config import Config, ConfigError, ProviderSettings
 from llmwise.providers.registry import VENDORS
 from llmwise.providers.transport import Transport, TransportError
 from llmwise.wire.openai import MODELS
@@ -47,8 +47,10 @@ async def _ask(name: str, settings: ProviderSettings) -> Sequence[ModelSettings]
     try:
         async with asyncio.timeout(ANSWER_S):
             response = await transport.send("GET", f"{settings.base_url}/models", (), b"", stream=False)
+            if response.status != 200:
+                raise ConfigError(f"GET /models answered {response.status}")
             listed = MODELS.decode(await response.read())
-    except (TransportError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ConfigError, TransportError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError) as error:
         reason = str(error) or f"no answer in {ANSWER_S:g} s"
         log.warning("%s at %s offers no models now: %s; reload (SIGHUP) to ask again", name, settings.base_url, reason)
         return ()
