@@ -41,7 +41,7 @@ class ClientGone(Exception):
     """The caller left before it had sent its request."""
 
 
-class Caller(Struct, frozen=True):
+class Caller(Struct, frozen=True, gc=False):
     """Who is calling, and where it stands in its limits."""
 
     key: KeyRow

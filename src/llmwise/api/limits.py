@@ -34,7 +34,7 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
     burst: int = 90
 
 
-class Standing(Struct, frozen=True):
+class Standing(Struct, frozen=True, gc=False):
     """Where a key stands after this request: what the `X-RateLimit-*` headers say. `reset_s` counts from now."""
 
     limit: int

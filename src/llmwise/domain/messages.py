@@ -15,14 +15,14 @@ Family: TypeAlias = Literal["openai", "anthropic", "gemini"]
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
 
-class Text(Struct, frozen=True, tag="text"):
+class Text(Struct, frozen=True, tag="text", gc=False):
     """Text. `cache` asks the provider to cache the prompt up to here: a time to live, `5m` or `1h`."""
 
     text: str
     cache: Literal["5m", "1h"] | None = None
 
 
-class Image(Struct, frozen=True, tag="image"):
+class Image(Struct, frozen=True, tag="image", gc=False):
     """An image: either `url` (http or https) or `data` (base64 text) with its `media_type`."""
 
     url: str | None = None
@@ -31,7 +31,7 @@ class Image(Struct, frozen=True, tag="image"):
     detail: str | None = None
 
 
-class Document(Struct, frozen=True, tag="document"):
+class Document(Struct, frozen=True, tag="document", gc=False):
     """A file for the model to read, mostly a PDF: either `url` or `data` (base64 text) with its `media_type`."""
 
     url: str | None = None
@@ -40,7 +40,7 @@ class Document(Struct, frozen=True, tag="document"):
     name: str | None = None
 
 
-class Reasoning(Struct, frozen=True, tag="reasoning"):
+class Reasoning(Struct, frozen=True, tag="reasoning", gc=False):
     """A model's thinking. `signature` and `redacted` are opaque proofs that only `family` accepts back,
     unmodified; `redacted` is thinking that the provider encrypted, and then `text` is empty."""
 
@@ -50,7 +50,7 @@ class Reasoning(Struct, frozen=True, tag="reasoning"):
     family: Family | None = None
 
 
-class ToolCall(Struct, frozen=True, tag="tool_call"):
+class ToolCall(Struct, frozen=True, tag="tool_call", gc=False):
     """A call that the model wants made. `signature` is Gemini's thought signature, which rides on the call."""
 
     id: str
@@ -59,7 +59,7 @@ class ToolCall(Struct, frozen=True, tag="tool_call"):
     signature: str | None = None
 
 
-class ToolResult(Struct, frozen=True, tag="tool_result"):
+class ToolResult(Struct, frozen=True, tag="tool_result", gc=False):
     """What the caller's tool answered to the call `tool_call_id`."""
 
     tool_call_id: str
@@ -68,7 +68,7 @@ class ToolResult(Struct, frozen=True, tag="tool_result"):
     name: str | None = None
 
 
-class Opaque(Struct, frozen=True, tag="opaque"):
+class Opaque(Struct, frozen=True, tag="opaque", gc=False):
     """A part that only `family` understands (a server tool's block, say): its JSON text as received.
     Sent back to the same family, dropped with a warning for another."""
 
@@ -80,7 +80,7 @@ class Opaque(Struct, frozen=True, tag="opaque"):
 Part: TypeAlias = Text | Image | Document | Reasoning | ToolCall | ToolResult | Opaque
 
 
-class Message(Struct, frozen=True):
+class Message(Struct, frozen=True, gc=False):
     """One turn. A tool's answers are a message of role `tool` whose parts are `ToolResult`."""
 
     role: Role

@@ -58,7 +58,7 @@ class Provider(Protocol):
     async def aclose(self) -> None: ...
 
 
-class Outgoing(Struct, frozen=True):
+class Outgoing(Struct, frozen=True, gc=False):
     """What a codec makes of a request: the path below the provider's base URL, extra headers, the body, and what it had
     to drop or change."""
 

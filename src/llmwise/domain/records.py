@@ -10,7 +10,7 @@ Outcome: TypeAlias = Literal["complete", "provider_error", "rejected", "cut", "t
 Mode: TypeAlias = Literal["chat", "compare", "blend", "judge"]
 
 
-class AttemptRecord(Struct, frozen=True, array_like=True):
+class AttemptRecord(Struct, frozen=True, array_like=True, gc=False):
     """One attempt, settled. Money in nano-USD, times in ms from the attempt's start; `None` is "not known".
     `cost_nanousd` is `None` for a model without a price, which is not free."""
 
@@ -37,7 +37,7 @@ class AttemptRecord(Struct, frozen=True, array_like=True):
     finish_reason: str | None
 
 
-class RequestRecord(Struct, frozen=True, array_like=True):
+class RequestRecord(Struct, frozen=True, array_like=True, gc=False):
     """One request, settled: sums over its attempts. `created_at_ms` is Unix time. `status` is the HTTP status that the
     caller got, or would have got had the headers not been out. `warnings` and `route` are JSON text."""
 

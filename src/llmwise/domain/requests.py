@@ -15,7 +15,7 @@ AUTO = "auto"
 """The model name that lets the gateway choose."""
 
 
-class Tool(Struct, frozen=True):
+class Tool(Struct, frozen=True, gc=False):
     """A function that the model may call. `parameters` is a JSON Schema, as the caller wrote it."""
 
     name: str
@@ -24,14 +24,14 @@ class Tool(Struct, frozen=True):
     strict: bool | None = None
 
 
-class ToolChoice(Struct, frozen=True):
+class ToolChoice(Struct, frozen=True, gc=False):
     """`auto`, `none`, `required` (some tool), or `tool` with the `name` of the one that must be called."""
 
     mode: Literal["auto", "none", "required", "tool"]
     name: str | None = None
 
 
-class ResponseFormat(Struct, frozen=True):
+class ResponseFormat(Struct, frozen=True, gc=False):
     """`text`, any `json_object`, or an instance of `schema` (a JSON Schema)."""
 
     kind: Literal["text", "json_object", "json_schema"]
@@ -40,14 +40,14 @@ class ResponseFormat(Struct, frozen=True):
     strict: bool | None = None
 
 
-class Thinking(Struct, frozen=True):
+class Thinking(Struct, frozen=True, gc=False):
     """How much to think: an effort word or a budget in tokens; the other is derived by the provider's profile."""
 
     effort: Effort | None = None
     budget_tokens: int | None = None
 
 
-class Sampling(Struct, frozen=True):
+class Sampling(Struct, frozen=True, gc=False):
     """How tokens are drawn and when to stop. Temperature is 0 to 2, top_p 0 to 1, penalties -2 to 2."""
 
     temperature: float | None = None
@@ -62,14 +62,14 @@ class Sampling(Struct, frozen=True):
     top_logprobs: int | None = None
 
 
-class Routing(Struct, frozen=True):
+class Routing(Struct, frozen=True, gc=False):
     """A chain asked for by the caller: models tried after the requested one, in the order that `strategy` makes."""
 
     fallback: tuple[str, ...] = ()
     strategy: Strategy = "rate-limit"
 
 
-class Passthrough(Struct, frozen=True):
+class Passthrough(Struct, frozen=True, gc=False):
     """The caller's own body, kept for the hop to a provider that speaks the same dialect.
 
     `fields` maps each top-level key to its JSON text; keys that the gateway does not know are kept too.
@@ -79,7 +79,7 @@ class Passthrough(Struct, frozen=True):
     fields: dict[str, bytes]
 
 
-class ChatRequest(Struct, frozen=True):
+class ChatRequest(Struct, frozen=True, gc=False):
     """One question to one model, whichever endpoint it came through.
 
     `model` is the *requested* name: a catalog id, an alias or `auto`. `goal` weighs candidates when the

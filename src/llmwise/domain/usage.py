@@ -7,7 +7,7 @@ buckets, and nothing after them asks again.
 from msgspec import Struct
 
 
-class TokenUsage(Struct, frozen=True):
+class TokenUsage(Struct, frozen=True, gc=False):
     """Tokens of one attempt. Every input token is in exactly one input bucket, every output token in `output`;
     `reasoning` says how many of `output` were thinking. `estimated` marks a count that no provider reported."""
 

@@ -6,7 +6,7 @@ SMOOTHING = 0.2
 """Weight of the newest observation in the moving averages: the last dozen decide."""
 
 
-class Health(Struct, frozen=True):
+class Health(Struct, frozen=True, gc=False):
     """Counts since the start, and exponentially weighted means. `ttft_ms` (first content, ms) and `failure_rate`
     (0..1) are `None` until something was seen; `failure_ms` is what a failure took, ms. `limited_until` is
     the monotonic time until which the provider asked to be left alone (429)."""

@@ -20,7 +20,7 @@ from llmwise.routing.strategies import order
 MAX_FALLBACKS = 8
 
 
-class View(Struct, frozen=True):
+class View(Struct, frozen=True, gc=False):
     """The world as it stands when a request is planned. `turn` counts the uses of a chain (round-robin), `now` is the
     monotonic time in seconds, `allowed` the models that the caller's key may use (`None`: all)."""
 

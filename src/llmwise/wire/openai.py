@@ -17,14 +17,14 @@ from msgspec.json import Decoder, Encoder
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-class CacheControl(Struct, frozen=True, omit_defaults=True):
+class CacheControl(Struct, frozen=True, omit_defaults=True, gc=False):
     """OpenRouter's breakpoint for prompt caching: https://openrouter.ai/docs/features/prompt-caching (2026-11-22)."""
 
     type: str = ""
     ttl: str | None = None
 
 
-class ImageURL(Struct, frozen=True, omit_defaults=True):
+class ImageURL(Struct, frozen=True, omit_defaults=True, gc=False):
     """An http(s) address or a data URL; `detail` is `auto`, `low` or `high`.
     https://platform.openai.com/docs/guides/images-vision (2026-11-22)."""
 
@@ -32,7 +32,7 @@ class ImageURL(Struct, frozen=True, omit_defaults=True):
     detail: str | None = None
 
 
-class File(Struct, frozen=True, omit_defaults=True):
+class File(Struct, frozen=True, omit_defaults=True, gc=False):
     """`file_data` is a data URL, or (OpenRouter) an http address; `file_id` names an upload.
     https://platform.openai.com/docs/guides/pdf-files (2026-11-22)."""
 
@@ -41,13 +41,13 @@ class File(Struct, frozen=True, omit_defaults=True):
     file_id: str | None = None
 
 
-class TextChunk(Struct, frozen=True, omit_defaults=True):
+class TextChunk(Struct, frozen=True, omit_defaults=True, gc=False):
     """A piece of Mistral's thinking: https://docs.mistral.ai/capabilities/reasoning (2026-11-22)."""
 
     text: str | None = None
 
 
-class ContentPart(Struct, frozen=True, omit_defaults=True):
+class ContentPart(Struct, frozen=True, omit_defaults=True, gc=False):
     """One part of a message's content; `type` says which other member is set. Flat, because vendors add types freely:
     `text`, `image_url`, `file`, `input_audio`, `refusal`; Mistral's `thinking` and `document_url`."""
 
@@ -62,21 +62,21 @@ class ContentPart(Struct, frozen=True, omit_defaults=True):
     cache_control: CacheControl | None = None
 
 
-class FunctionCall(Struct, frozen=True):
+class FunctionCall(Struct, frozen=True, gc=False):
     """`arguments` is JSON text, as the model wrote it: not always valid."""
 
     name: str
     arguments: str
 
 
-class ToolCall(Struct, frozen=True, tag_field="type", tag="function"):
+class ToolCall(Struct, frozen=True, gc=False, tag_field="type", tag="function"):
     """https://platform.openai.com/docs/guides/function-calling (2026-11-22)."""
 
     id: str
     function: FunctionCall
 
 
-class ReasoningDetail(Struct, frozen=True, omit_defaults=True):
+class ReasoningDetail(Struct, frozen=True, omit_defaults=True, gc=False):
     """A piece of OpenRouter's `reasoning_details`: type `reasoning.text` (with the `signature` that closes it),
     `reasoning.summary` or `reasoning.encrypted`. Goes back as it came.
     https://openrouter.ai/docs/use-cases/reasoning-tokens (2026-11-22)."""
@@ -91,7 +91,7 @@ class ReasoningDetail(Struct, frozen=True, omit_defaults=True):
     index: int | None = None
 
 
-class Message(Struct, frozen=True, omit_defaults=True):
+class Message(Struct, frozen=True, omit_defaults=True, gc=False):
     """One message of a request: `system`, `developer`, `user`, `assistant` or `tool`. The reasoning members are those
     of vendors that return thinking in this format and want it back."""
 
@@ -107,7 +107,7 @@ class Message(Struct, frozen=True, omit_defaults=True):
     annotations: list[dict[str, Any]] | None = None
 
 
-class FunctionDefinition(Struct, frozen=True, omit_defaults=True):
+class FunctionDefinition(Struct, frozen=True, omit_defaults=True, gc=False):
     """`parameters` is a JSON Schema."""
 
     name: str
@@ -116,19 +116,19 @@ class FunctionDefinition(Struct, frozen=True, omit_defaults=True):
     strict: bool | None = None
 
 
-class Tool(Struct, frozen=True, tag_field="type", tag="function"):
+class Tool(Struct, frozen=True, gc=False, tag_field="type", tag="function"):
     function: FunctionDefinition
 
 
-class FunctionName(Struct, frozen=True):
+class FunctionName(Struct, frozen=True, gc=False):
     name: str
 
 
-class NamedToolChoice(Struct, frozen=True, tag_field="type", tag="function"):
+class NamedToolChoice(Struct, frozen=True, gc=False, tag_field="type", tag="function"):
     function: FunctionName
 
 
-class JSONSchema(Struct, frozen=True, omit_defaults=True, rename={"schema_": "schema"}):
+class JSONSchema(Struct, frozen=True, omit_defaults=True, gc=False, rename={"schema_": "schema"}):
     """https://platform.openai.com/docs/guides/structured-outputs (2026-11-22)."""
 
     name: str
@@ -137,17 +137,17 @@ class JSONSchema(Struct, frozen=True, omit_defaults=True, rename={"schema_": "sc
     strict: bool | None = None
 
 
-class ResponseFormat(Struct, frozen=True, omit_defaults=True):
+class ResponseFormat(Struct, frozen=True, omit_defaults=True, gc=False):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JSONSchema | None = None
 
 
-class StreamOptions(Struct, frozen=True, omit_defaults=True):
+class StreamOptions(Struct, frozen=True, omit_defaults=True, gc=False):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
 
-class ChatCompletionRequest(Struct, frozen=True, omit_defaults=True):
+class ChatCompletionRequest(Struct, frozen=True, omit_defaults=True, gc=False):
     """The body of POST /chat/completions: https://platform.openai.com/docs/api-reference/chat/create (2026-11-22).
 
     `max_tokens` is the older name of `max_completion_tokens`; `top_k` is an extension of vLLM, OpenRouter and others.
@@ -181,18 +181,18 @@ class ChatCompletionRequest(Struct, frozen=True, omit_defaults=True):
 # --- usage, both ways -------------------------------------------------------------------------------------------------
 
 
-class PromptTokensDetails(Struct, frozen=True, omit_defaults=True):
+class PromptTokensDetails(Struct, frozen=True, omit_defaults=True, gc=False):
     """Both lie inside `prompt_tokens`. `cache_write_tokens` is on OpenRouter and, where it bills writes, OpenAI."""
 
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
 
 
-class CompletionTokensDetails(Struct, frozen=True, omit_defaults=True):
+class CompletionTokensDetails(Struct, frozen=True, omit_defaults=True, gc=False):
     reasoning_tokens: int | None = None
 
 
-class Usage(Struct, frozen=True, omit_defaults=True):
+class Usage(Struct, frozen=True, omit_defaults=True, gc=False):
     """https://platform.openai.com/docs/api-reference/chat/object (2026-11-22).
 
     The cached part of the prompt has other names elsewhere: `prompt_cache_hit_tokens` (DeepSeek), `num_cached_tokens`
@@ -295,7 +295,7 @@ class ModelList(Struct, frozen=True):
 # --- rendered ---------------------------------------------------------------------------------------------------------
 
 
-class CompletionMessage(Struct, frozen=True, omit_defaults=True, tag_field="role", tag="assistant"):
+class CompletionMessage(Struct, frozen=True, omit_defaults=True, gc=False, tag_field="role", tag="assistant"):
     content: str | None
     refusal: str | None
     tool_calls: list[ToolCall] | None = None
@@ -304,14 +304,14 @@ class CompletionMessage(Struct, frozen=True, omit_defaults=True, tag_field="role
     annotations: list[Any] | None = None
 
 
-class CompletionChoice(Struct, frozen=True):
+class CompletionChoice(Struct, frozen=True, gc=False):
     index: int
     message: CompletionMessage
     finish_reason: str
     logprobs: dict[str, Any] | None
 
 
-class Completion(Struct, frozen=True, omit_defaults=True, tag_field="object", tag="chat.completion"):
+class Completion(Struct, frozen=True, omit_defaults=True, gc=False, tag_field="object", tag="chat.completion"):
     """https://platform.openai.com/docs/api-reference/chat/object (2026-11-22). `created` is Unix time in seconds."""
 
     id: str
@@ -337,7 +337,7 @@ class ToolCallDelta(Struct, frozen=True, omit_defaults=True):
     type: Literal["function"] | None = None
 
 
-class Delta(Struct, frozen=True, omit_defaults=True):
+class Delta(Struct, frozen=True, omit_defaults=True, gc=False):
     role: Literal["assistant"] | None = None
     content: str | None = None
     refusal: str | None = None
@@ -347,14 +347,14 @@ class Delta(Struct, frozen=True, omit_defaults=True):
     annotations: list[Any] | None = None
 
 
-class ChunkChoice(Struct, frozen=True, omit_defaults=True):
+class ChunkChoice(Struct, frozen=True, omit_defaults=True, gc=False):
     index: int
     delta: Delta
     finish_reason: str | None
     logprobs: dict[str, Any] | None = None
 
 
-class Chunk(Struct, frozen=True, omit_defaults=True, tag_field="object", tag="chat.completion.chunk"):
+class Chunk(Struct, frozen=True, omit_defaults=True, gc=False, tag_field="object", tag="chat.completion.chunk"):
     """https://platform.openai.com/docs/api-reference/chat/streaming (2026-11-22). `choices` of the usage chunk is empty
     and still written."""
 
