@@ -49,8 +49,12 @@ logs show (LEARNING: on eleven models a table per class saves 71% at 95% of the 
 UNSURE_BAR = 0.9
 """Below `AutoSettings.min_confidence` the class means little: nearly the best quality, at the least cost."""
 
-HARD = 0.7
-"""From this difficulty on a question is held to the bar of `reasoning_analysis` whatever its class."""
+LOW_BAR = 0.60
+"""Classes up to this bar go to the cheapest models, where a hard question would suffer."""
+
+HARD = 0.8
+"""From this difficulty on a question is held to the bar of `reasoning_analysis` whatever its class. The difficulty is
+the chance that a small model gets it wrong; plain trivia reach 0.7, and a cheap model of today knows them."""
 
 FIRST_TOKEN_UNKNOWN_MS = 1500.0
 """Stands in for a first-token time never measured, so that an untried model is neither best nor worst."""
@@ -142,7 +146,7 @@ def _preferred(task: str, goal: Goal, settings: AutoSettings, *, unsure: bool, h
     if task in settings.map:
         return settings.map[task], f"the configuration maps {task} to it"
     if goal == "balanced" and not unsure:
-        if hard:
+        if hard and QUALITY_BAR[task] <= LOW_BAR:
             return GUIDE_MAP["reasoning_analysis"], "the guide's model for complex questions"
         return GUIDE_MAP[task], f"the guide's model for {task}"
     return None, ""

@@ -41,6 +41,7 @@ class Planner:
             map={task: catalog.resolve(name).id for task, name in settings.map.items()},
             models=[catalog.resolve(name).id for name in settings.models],
         )
+        classify("")  # reads its weights now, and not when the first question waits
         self._single = {card.id: Plan((PlannedAttempt(card, "requested"),)) for card in catalog.models}
 
     def plan(self, request: ChatRequest, view: View) -> Plan:
