@@ -18,7 +18,7 @@ import msgspec
 import typer
 from msgspec import Meta, Struct
 
-from llmwise.api.errors import OPENAI_TYPES
+from llmwise.api.errors import ANTHROPIC_TYPES, OPENAI_TYPES
 from llmwise.api.frame import Route
 from llmwise.api.native import events
 from llmwise.api.routes import NATIVE, PLANNED, ROUTES
@@ -172,7 +172,10 @@ def error_codes() -> str:
             'puts the same into its envelope, `{"error": {message, type, param, code, request_id}}`, with `type` by '
             "status: "
             + ", ".join(f"{status} `{name}`" for status, name in OPENAI_TYPES.items())
-            + ", else `api_error`; a body that is not valid is 400 there and 422 in the native API. Once a stream's "
+            + ", else `api_error`. Anthropic's dialect says "
+            '`{"type": "error", "error": {type, message, code, param}, "request_id": "r"}`, with `type` by status: '
+            + ", ".join(f"{status} `{name}`" for status, name in ANTHROPIC_TYPES.items())
+            + ", else `api_error`. A body that is not valid is 400 in both and 422 in the native API. Once a stream's "
             "headers are out an error is its last event.\n",
             "*Moves on*: in a chain, before the first content, the next target is tried. *Circuit*: what it means for "
             "the target's breaker. *Fault*: who has to change something.\n",
@@ -192,6 +195,9 @@ def stream_events() -> str:
         ("route", native.RouteEvent),
         ("trace", native.TraceEvent),
         ("done", native.DoneEvent),
+        ("compare: the last chunk of a model that failed", native.FailedChunk),
+        ("compare: summary", native.SummaryEvent),
+        ("compare: done", native.CompareDoneEvent),
     ]
     book = TypeBook()
     parts = [
@@ -202,6 +208,9 @@ def stream_events() -> str:
         "The last line is `data: [DONE]`. While a provider thinks, a comment (`: keep-alive`) comes every 15 s once "
         "the stream has begun. To print an answer: skip what has no `delta`, print each `delta`, stop at "
         '`event == "done"`.\n',
+        "`POST /api/v1/compare` sends chunks without a chain, those of all models interleaved and each model's last "
+        "one when it is done, then `summary` and `done` in shapes of their own ([how to read "
+        "it](../howto/compare.md#read-the-stream)).\n",
     ]
     for title, shape in shapes:
         parts += [f"## {title}\n", book.fields(shape, answer=True)]

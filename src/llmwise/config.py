@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -136,8 +137,11 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     source: str | None = None
 
 
-def load(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> Config:
-    """Read the configuration from `path`, else from `LLMWISE_CONFIG`, else make it of the environment.
+def load(
+    path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None, *, secrets: bool = True
+) -> Config:
+    """Read the configuration from `path`, else from `LLMWISE_CONFIG`, else make it of the environment. Without
+    `secrets` they are not looked up: for commands that talk to no provider.
 
     Raises `ConfigError`; nothing is half read.
     """
@@ -152,7 +156,7 @@ def load(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] 
         raise ConfigError(f"{file}: no such file; create it, or name another by --config or LLMWISE_CONFIG") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: can't be read: {error}") from error
-    return parse(text, source=str(file), environ=env)
+    return parse(text, source=str(file), environ=env, secrets=secrets)
 
 
 def environment() -> Mapping[str, str]:
@@ -165,7 +169,7 @@ def cache_directory() -> Path:
     return default_cache(os.environ)
 
 
-def parse(text: str, *, source: str, environ: Mapping[str, str]) -> Config:
+def parse(text: str, *, source: str, environ: Mapping[str, str], secrets: bool = True) -> Config:
     """The tree that `text` (TOML) describes, checked whole. Relative paths in it are relative to `source`."""
     try:
         tree = tomllib.loads(text)
@@ -177,10 +181,10 @@ def parse(text: str, *, source: str, environ: Mapping[str, str]) -> Config:
         config = msgspec.convert({**tree, "source": source}, Config, strict=True)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {_explain(str(error), tree)}") from error
-    return _checked(config, environ)
+    return _checked(config, environ if secrets else None)
 
 
-def _checked(config: Config, environ: Mapping[str, str]) -> Config:
+def _checked(config: Config, environ: Mapping[str, str] | None) -> Config:
     source = config.source or "environment"
     folder = Path(source).parent if config.source else DEFAULT_DIRECTORY
 
@@ -239,7 +243,7 @@ def _check_models(config: Config, providers: Mapping[str, ProviderSettings], wro
 
 
 def _provider(
-    name: str, settings: ProviderSettings, environ: Mapping[str, str], folder: Path, wrong: Any
+    name: str, settings: ProviderSettings, environ: Mapping[str, str] | None, folder: Path, wrong: Any
 ) -> ProviderSettings:
     path = f"providers.{name}"
     row = VENDORS.get(name)
@@ -254,11 +258,21 @@ def _provider(
     if base_url is None and kind == "openai":
         known = ", ".join(sorted(VENDORS))
         raise wrong(f"{path}.base_url", None, f"is required, unless the provider's name is one of {known}")
-    if base_url is not None and not re.match(r"https?://[^/\s]+", base_url):
+    if base_url is not None and not _is_address(base_url, ("http", "https")):
         raise wrong(f"{path}.base_url", base_url, "must begin with http:// or https:// and name a host")
-    api_key = _secret(settings.api_key, f"{path}.api_key", environ, folder, wrong)
+    if settings.proxy is not None and not _is_address(settings.proxy, ("http",)):
+        raise wrong(f"{path}.proxy", "***", "must be http://[user:password@]host:port")
+    api_key = None if environ is None else _secret(settings.api_key, f"{path}.api_key", environ, folder, wrong)
     script = str(folder / settings.script) if settings.script else None
     return ProviderSettings(kind, base_url and base_url.rstrip("/"), api_key, script, settings.proxy)
+
+
+def _is_address(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is none
+        return False
 
 
 def _secret(value: str | None, path: str, environ: Mapping[str, str], folder: Path, wrong: Any) -> str | None:

@@ -272,7 +272,7 @@ NATIVE = (
         header=("allow", "GET"),
     ),
     Bad("an unknown path", 404, "not_found", ("/api/v1/chats", "/docs"), path="/api/v1/chats"),
-    Bad("a part not built yet", 501, "not_implemented", ("/api/v1/compare", "not built yet"), path="/api/v1/compare"),
+    Bad("a part not built yet", 501, "not_implemented", ("/api/v1/blend", "not built yet"), path="/api/v1/blend"),
     Bad(
         "an unknown query parameter",
         422,

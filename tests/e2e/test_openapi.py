@@ -69,6 +69,8 @@ def test_what_needs_a_key_says_so(document: dict[str, Any], gateway: Gateway) ->
         ("post", "/api/v1/chat", asked(model="auto", stream=False)),
         ("post", "/api/v1/route/explain", asked(model="auto")),
         ("post", "/v1/chat/completions", asked(model="gpt-5.2")),
+        ("post", "/v1/messages", asked(model="gpt-5.2", max_tokens=100)),
+        ("post", "/v1/messages/count_tokens", asked(model="gpt-5.2")),
         ("post", "/api/v1/keys/generate", {"name": "x"}),
         ("get", "/api/v1/models", None),
         ("get", "/api/v1/health/targets", None),
@@ -100,14 +102,14 @@ def test_one_request_of_the_history_is_what_it_says(
 
 
 def test_refusals_are_what_it_says(document: dict[str, Any], client: httpx.Client) -> None:
-    for path, status in (("/api/v1/chat", 422), ("/v1/chat/completions", 400)):
+    for path, status in (("/api/v1/chat", 422), ("/v1/chat/completions", 400), ("/v1/messages", 400)):
         response = client.post(path, json={})
         assert response.status_code == status
         schema_of(document, answer_schema(document, path, "post", status)).validate(response.json())
 
 
 def test_its_example_works_as_it_is(document: dict[str, Any], client: httpx.Client, mock: ScriptedServer) -> None:
-    for path in ("/api/v1/chat", "/v1/chat/completions"):
+    for path in ("/api/v1/chat", "/v1/chat/completions", "/v1/messages"):
         example = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
         assert client.post(path, json=example).status_code == 200
 

@@ -22,6 +22,23 @@ OPENAI_TYPES: Mapping[int, str] = {
 """https://platform.openai.com/docs/guides/error-codes (read 2026-11-22); everything else is `api_error`."""
 
 
+ANTHROPIC_TYPES: Mapping[int, str] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    415: "invalid_request_error",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+"""https://platform.claude.com/docs/en/api/errors (2026-11-22); everything else is `api_error`."""
+
+
 def native_fields(error: GatewayError, request_id: str) -> dict[str, Any]:
     """The native body: `error` is a plain string, since one published client prints it as it is."""
     fields: dict[str, Any] = {
@@ -58,6 +75,15 @@ def openai_body(error: GatewayError, request_id: str) -> bytes:
             }
         }
     )
+
+
+def anthropic_body(error: GatewayError, request_id: str) -> bytes:
+    """Anthropic's envelope; `code` and `param` are ours besides."""
+    kind = ANTHROPIC_TYPES.get(error.status, "api_error")
+    inner = {"type": kind, "message": error.message, "code": error.code}
+    if (param := error.details.get("param")) is not None:
+        inner["param"] = param
+    return encode({"type": "error", "error": inner, "request_id": request_id})
 
 
 def error_headers(error: GatewayError) -> list[tuple[bytes, bytes]]:

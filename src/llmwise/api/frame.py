@@ -60,7 +60,7 @@ class Route(Struct, frozen=True):
     body: type[Struct] | None = None
     body_optional: bool = False
     stream: bool = False
-    dialect: Literal["native", "openai", "operations"] = "native"
+    dialect: Literal["native", "openai", "anthropic", "operations"] = "native"
 
 
 class Framed:

@@ -1,7 +1,7 @@
 """The plain ASGI side of a request: admit the caller, read the body within bounds, write the answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -170,9 +170,11 @@ async def refuse(
     request_id: RequestId,
     render: Callable[[GatewayError, str], bytes],
     caller: Caller | None,
+    *,
+    id_headers: Sequence[bytes] = (b"x-request-id",),
 ) -> None:
     """An error as the whole answer, in the dialect that `render` speaks."""
-    headers: Headers = [JSON, (b"x-request-id", request_id.encode()), *error_headers(error)]
+    headers: Headers = [JSON, *((name, request_id.encode()) for name in id_headers), *error_headers(error)]
     if caller is not None:
         headers += caller.headers()
     elif isinstance(error, RateLimited):

@@ -18,7 +18,7 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled     false counts nothing
     chat        in 60 s, to /api/v1/chat and /v1/chat/completions
-    compare     in 60 s; the endpoint is not built yet
+    compare     in 60 s, to /api/v1/compare; however many models one names
     blend       in 60 s; the endpoint is not built yet
     judge       in 60 s; the endpoint is not built yet
     other       in 60 s, to everything else that needs a key

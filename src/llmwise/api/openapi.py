@@ -30,6 +30,7 @@ ERRORS: dict[str, str] = {
     "529": "The provider is overloaded.",
 }
 EVENTS = "Server-sent events: the `data` of each is a JSON object, of the last one `[DONE]`."
+NAMED_EVENTS = "Server-sent events, named: the `data` of each is a JSON object; the last one is `message_stop`."
 EXAMPLE = {
     "model": "auto",
     "messages": [{"role": "user", "content": "In one sentence: what is a circuit breaker?"}],
@@ -69,7 +70,8 @@ def _operation(route: Route, schemas: dict[int, Any], error: Any) -> dict[str, A
     else:
         content = {"application/json": {"schema": schemas[id(route.answer)]}}
     if route.stream:
-        content["text/event-stream"] = {"schema": {"description": EVENTS}}
+        events = NAMED_EVENTS if route.dialect == "anthropic" else EVENTS
+        content["text/event-stream"] = {"schema": {"description": events}}
     operation: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}").strip("_"),
         "summary": route.summary,
@@ -96,13 +98,20 @@ def _operation(route: Route, schemas: dict[int, Any], error: Any) -> dict[str, A
     if route.body is not None:
         body: dict[str, Any] = {"schema": schemas[id(route.body)]}
         if route.stream:
-            body["example"] = EXAMPLE
+            body["example"] = _example(route, route.body)
         operation["requestBody"] = {"required": not route.body_optional, "content": {"application/json": body}}
     return operation
 
 
+def _example(route: Route, body: type[msgspec.Struct]) -> dict[str, Any]:
+    if "models" in body.__struct_fields__:
+        return {"models": ["gpt-5.2", "claude-sonnet-4.5"]} | {k: v for k, v in EXAMPLE.items() if k != "model"}
+    return EXAMPLE | {"max_tokens": 500} if route.dialect == "anthropic" else EXAMPLE
+
+
 def _error(text: str, route: Route, error: Any) -> dict[str, Any]:
-    schema = error if route.dialect != "openai" else {"type": "object", "properties": {"error": {"type": "object"}}}
+    enveloped = {"type": "object", "properties": {"error": {"type": "object"}}}
+    schema = enveloped if route.dialect in ("openai", "anthropic") else error
     return {"description": text, "content": {"application/json": {"schema": schema}}}
 
 
@@ -128,7 +137,7 @@ def page(spec: dict[str, Any]) -> str:
         f"<p>{html.escape(spec['info']['description'])} The machine-readable document is at "
         "<a href=/openapi.json>/openapi.json</a>. Send your key as <code>Authorization: Bearer mm_sk_...</code></p>",
     ]
-    for tag in ("native", "openai", "operations"):
+    for tag in ("native", "openai", "anthropic", "operations"):
         out.append(f"<h2>{tag}</h2>")
         for path, methods in spec["paths"].items():
             for method, operation in methods.items():

@@ -1,10 +1,13 @@
 """The route table, and nothing else: what is served, to whom, by which handler. What is not here is not served."""
 
 from llmwise.api import operations
+from llmwise.api.anthropic import messages as anthropic
+from llmwise.api.anthropic.translate import CountBody, MessagesBody
 from llmwise.api.frame import Route
-from llmwise.api.native import chat, keys, models, usage
+from llmwise.api.native import chat, compare, keys, models, usage
 from llmwise.api.openai import chat as openai
 from llmwise.api.openai.translate import ChatBody as OpenAIChatBody
+from llmwise.wire import anthropic as anthropic_wire
 from llmwise.wire import native
 from llmwise.wire import openai as openai_wire
 
@@ -19,6 +22,16 @@ ROUTES: tuple[Route, ...] = (
         hot=chat.chat,
         work="chat",
         body=native.ChatBody,
+        stream=True,
+    ),
+    Route(
+        "POST",
+        f"{NATIVE}/compare",
+        "One question to 2 to 9 models at once; streamed unless `stream` is false.",
+        native.CompareAnswer,
+        hot=compare.compare,
+        work="compare",
+        body=native.CompareBody,
         stream=True,
     ),
     Route("GET", f"{NATIVE}/models", "The models on offer.", list[models.ModelRow], models.list_models),
@@ -87,6 +100,26 @@ ROUTES: tuple[Route, ...] = (
         dialect="openai",
     ),
     Route(
+        "POST",
+        "/v1/messages",
+        "Anthropic's messages, to any model.",
+        anthropic_wire.Message,
+        hot=anthropic.messages,
+        work="chat",
+        body=MessagesBody,
+        stream=True,
+        dialect="anthropic",
+    ),
+    Route(
+        "POST",
+        "/v1/messages/count_tokens",
+        "About how many tokens a request has; no model is called.",
+        anthropic.TokenCount,
+        hot=anthropic.count_tokens,
+        body=CountBody,
+        dialect="anthropic",
+    ),
+    Route(
         "GET",
         "/healthz",
         "The process serves.",
@@ -110,7 +143,6 @@ ROUTES: tuple[Route, ...] = (
 )
 
 PLANNED: tuple[str, ...] = (
-    "compare",
     "blend",
     "judge",
     "conversations",

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
 from starlette.types import Receive, Scope, Send
 
-from llmwise.api.errors import native_body, openai_body
+from llmwise.api.errors import anthropic_body, native_body, openai_body
 from llmwise.api.frame import Framed, Hot
 from llmwise.api.http import refuse
 from llmwise.api.openapi import document, page
@@ -118,8 +118,12 @@ class Gateway:
     def _refusal(self, path: str, error: GatewayError) -> Response:
         assert self.services is not None
         request_id = self.services.new_request_id()
-        render = openai_body if path.startswith("/v1/") else native_body
         headers = {"x-request-id": request_id}
+        if path == "/v1/messages" or path.startswith("/v1/messages/"):
+            render = anthropic_body
+            headers["request-id"] = request_id
+        else:
+            render = openai_body if path.startswith("/v1/") else native_body
         return Response(render(error, request_id), error.status, headers, media_type="application/json")
 
 

@@ -8,15 +8,17 @@ watching for the disconnect.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from llmwise.api.http import Headers, Receive, Scope, Send
 from llmwise.domain.errors import GatewayError, InternalError
-from llmwise.domain.events import Event
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 NO_CACHE = (b"cache-control", b"no-cache")
@@ -26,10 +28,10 @@ NO_BUFFERING = (b"x-accel-buffering", b"no")
 KEEP_ALIVE = b": keep-alive\n\n"
 
 
-class Renderer(Protocol):
+class Renderer(Protocol[T_contra]):
     """One dialect's way to say a stream. Bytes may be empty: nothing to say yet."""
 
-    def render(self, events: Sequence[Event]) -> bytes: ...
+    def render(self, batch: T_contra, /) -> bytes: ...
 
     def end(self) -> bytes:
         """What follows the last event of a stream that succeeded."""
@@ -42,15 +44,15 @@ class Renderer(Protocol):
 
 async def stream(
     send: Send,
-    batches: AsyncGenerator[Sequence[Event], None],
-    renderer: Renderer,
+    batches: AsyncGenerator[T, None],
+    renderer: Renderer[T],
     headers: Callable[[], Headers],
     *,
     heartbeat_s: float,
     keep_alive: bytes = KEEP_ALIVE,
 ) -> None:
-    """Send a run of the engine as server-sent events. Raises the `GatewayError` of a run that failed before it had
-    anything to say; then nothing was sent."""
+    """Send what a run of the engine yields, or several at once, as server-sent events. Raises the `GatewayError` that
+    came before there was anything to say; then nothing was sent."""
     started = False
     heart: Heartbeat | None = None
     try:

@@ -7,12 +7,14 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import typer
 from msgspec import Struct
 from rich.console import Console
+from rich.markup import escape
 
 from llmwise.app import catalog_of, check
 from llmwise.cli.failing import ConfigOption
@@ -38,7 +40,8 @@ def doctor(config: ConfigOption = None) -> None:
     wrong = False
     for finding in _findings(config):
         wrong = wrong or finding.mark == "wrong"
-        out.print(f"{MARKS[finding.mark]} {finding.what}" + (f"\n      -> {finding.remedy}" if finding.remedy else ""))
+        remedy = f"\n      -> {escape(finding.remedy)}" if finding.remedy else ""
+        out.print(f"{MARKS[finding.mark]} {escape(finding.what)}{remedy}")
     if wrong:
         raise typer.Exit(1)
 
@@ -72,6 +75,10 @@ def _findings(path: ConfigOption) -> Iterator[Finding]:
 
 
 def _database(config: Config) -> Iterator[Finding]:
+    file = Path(config.storage.url.removeprefix("sqlite:///"))
+    if not file.exists():
+        yield Finding("note", f"no database yet: {file}", "`llmwise serve` makes it, and prints an administrator's key")
+        return
     try:
         with OfflineKeys.open(config.storage.url) as keys:
             rows = [row for row in keys.list() if row.revoked_at_ms is None]

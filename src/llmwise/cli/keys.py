@@ -56,7 +56,7 @@ def revoke(
 
 
 def _keys(config: ConfigOption) -> OfflineKeys:
-    settings = load(config)
+    settings = load(config, secrets=False)
     if not settings.storage.url:
         fail("no database: set [storage] url")
     return OfflineKeys.open(settings.storage.url)

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any
 
-COMMANDS = ("serve", "quickstart", "mock", "chat", "models", "explain", "doctor")
+COMMANDS = ("serve", "quickstart", "mock", "chat", "compare", "models", "explain", "doctor")
 KEYS = {"create": "create", "list": "list_", "revoke": "revoke"}
 MISSING = "the gateway's parts are not installed; run: pip install 'llmwise[gateway]'"
 
@@ -30,7 +30,7 @@ def app() -> Any:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
+        rich_markup_mode=None,  # help texts name [sections], which are no markup
     )
 
     @table.callback(invoke_without_command=True)

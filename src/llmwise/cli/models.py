@@ -20,7 +20,7 @@ def models(
 ) -> None:
     """List the models on offer, with their prices in USD per million tokens."""
     with user_errors():
-        catalog = catalog_of(load(config), time.time_ns() // 1_000_000)
+        catalog = catalog_of(load(config, secrets=False), time.time_ns() // 1_000_000)
     table = Table("model", "provider", "in", "out", "context", "can", "also called", box=None, header_style="bold")
     table.columns[2].justify = table.columns[3].justify = table.columns[4].justify = "right"
     rows = [card for card in catalog.models if find is None or find.lower() in f"{card.id} {card.aliases}".lower()]

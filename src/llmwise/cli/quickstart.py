@@ -55,7 +55,7 @@ def quickstart(
     listening = _listen(port)
     try:
         answered = asyncio.run(_run(settings, listening, key, question, once))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         answered = True
     except WeightsError as error:
         fail(str(error))
@@ -159,7 +159,7 @@ key  {key}
 
 curl {url}/api/v1/chat \\
   -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
-  -d '{{"model": "auto", "messages": [{{"role": "user", "content": "Hello!"}}], "stream": false}}'
+  -d '{{"model": "auto", "messages": [{{"role": "user", "content": "Hello!"}}], "stream": false, "max_tokens": 60}}'
 
 from llmwise import LLMWise
 client = LLMWise("{key}", base_url="{url}")
@@ -174,10 +174,13 @@ print(client.chat(model="auto", messages=[{{"role": "user", "content": "Hello!"}
 
 
 def _settings(directory: Path) -> Config:
-    directory.mkdir(parents=True, exist_ok=True)
     file = directory / "llmwise.toml"
-    if not file.exists():
-        file.write_text(CONFIG.format(path=file))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            file.write_text(CONFIG.format(path=file))
+    except OSError as error:
+        fail(f"can't write to {directory}: {error.strerror}; name another with --directory")
     return load(file)
 
 

@@ -33,3 +33,7 @@ def gateway(url: str, key: str | None) -> Iterator[LLMWise]:
         fail(f"no gateway at {url}: {error}; start one with `llmwise serve`, or name another with --url")
     except LLMWiseError as error:
         fail(str(error))
+    except UnicodeEncodeError:
+        fail("the key holds letters that no key has: it is mm_sk_ and 64 hexadecimal digits")
+    except ValueError as error:
+        fail(f"{url!r} is no gateway's address ({error}); it looks like {DEFAULT_URL}")

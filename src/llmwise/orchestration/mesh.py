@@ -68,9 +68,9 @@ class Mesh:
         """Yield the events of the first attempt that commits, in batches, one a network read.
 
         Until then its events are held, unless there is no other target: then they come at once, so that a caller sees
-        the provider's stream begin. For a chain, `Routed` events come as the steps happen and one `Traced` comes last, also before a failure is
-        raised. Raises the `GatewayError` that ended the request. Closing the generator, or cancelling the task that
-        waits on it, ends the upstream call at once; the ledger is closed in every case.
+        the provider's stream begin. For a chain, `Routed` events come as the steps happen and one `Traced` comes last,
+        also before a failure is raised. Raises the `GatewayError` that ended the request. Closing the generator, or
+        cancelling the task that waits on it, ends the upstream call at once; the ledger is closed in every case.
         """
         plan = ledger.plan
         chain = plan.chain
@@ -243,10 +243,9 @@ class Mesh:
 
     def _nothing_left(self, first: ModelCard, skipped_for: list[float]) -> GatewayError:
         retry_after_s = min(skipped_for, default=0.0)
-        return CircuitOpen(
-            f"{first.id} and every fallback failed lately and are left alone; try again in {retry_after_s:.0f} s",
-            retry_after_s=retry_after_s,
-        )
+        which = f"{first.id} failed lately and is" if len(skipped_for) == 1 else "all targets failed lately and are"
+        message = f"{which} left alone; try again in {retry_after_s:.0f} s (/api/v1/health/targets tells why)"
+        return CircuitOpen(message, retry_after_s=retry_after_s)
 
     def _trace(self, ledger: Ledger, saved_ms: int, error: GatewayError | None) -> Traced:
         return Traced(

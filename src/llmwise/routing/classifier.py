@@ -18,7 +18,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from llmwise.routing.features import Features, features
+from llmwise.routing.features import features
 
 TaskType: TypeAlias = Literal[
     "code",
@@ -88,7 +88,7 @@ def level(difficulty: float) -> Level:
 class Classifier:
     """A set of weights, ready to use. Holds no state: one instance serves all threads."""
 
-    __slots__ = ("_bias", "_layout", "_packed", "_weights")
+    __slots__ = ("_bias", "_layout", "_packed", "_rows", "_weights")
 
     def __init__(self, weights: Weights) -> None:
         fields = len(weights.tasks) + 1
@@ -96,13 +96,14 @@ class Classifier:
         self._layout = Layout(f"<{fields}I")
         self._bias = _pack(weights.bias) + _pack([_HALF] * fields)
         self._packed = {name: _pack(row) for name, row in weights.features.items()}
+        self._rows = {name: row for name, row in weights.features.items() if name[0] in "#@"}
 
     def classify(self, text: str) -> Classification:
         weights = self._weights
         if not text or text.isspace():
             return Classification(version=weights.version)
-        seen = features(text)
-        total = self._bias + sum(map(self._packed.get, seen.names, repeat(0)))
+        names, evidence = features(text)
+        total = self._bias + sum(map(self._packed.get, names, repeat(0)))
         *sums, hard = self._layout.unpack(total.to_bytes(self._layout.size, "little"))
         first = max(sums)
         task = sums.index(first)
@@ -114,20 +115,24 @@ class Classifier:
             weights.tasks[task],
             round(confidence, 3),
             round(1.0 / (1.0 + exp((_HALF - hard) / weights.scale)), 3),
-            self._signals(seen, task, rival),
+            self._signals(names, evidence, task, rival),
             weights.version,
         )
 
-    def _signals(self, seen: Features, task: int, rival: int) -> tuple[str, ...]:
+    def _signals(self, names: set[str], evidence: dict[str, str], task: int, rival: int) -> tuple[str, ...]:
         """The named features by what they add to `task` over `rival`."""
-        reasons = {f"#{group}": f"{'phrase' if ' ' in word else 'word'} '{word}'" for group, word in seen.evidence.items()}
-        reasons.update({name: _SHAPES[name] for name in seen.names & _SHAPES.keys()})
-        gains = sorted(((self._gain(name, task, rival), reason) for name, reason in reasons.items()), reverse=True)
-        return tuple([reason for gain, reason in gains[:SIGNALS] if gain > 0])
-
-    def _gain(self, name: str, task: int, rival: int) -> int:
-        row = self._packed.get(name, 0)
-        return _field(row, task) - _field(row, rival)
+        rows = self._rows
+        gains = []
+        for group, word in evidence.items():
+            row = rows.get("#" + group)
+            if row and row[task] > row[rival]:
+                gains.append((row[task] - row[rival], f"phrase '{word}'" if " " in word else f"word '{word}'"))
+        for name in _SHAPE_NAMES & names:
+            row = rows.get(name)
+            if row and row[task] > row[rival]:
+                gains.append((row[task] - row[rival], _SHAPES[name]))
+        gains.sort(reverse=True)
+        return tuple([reason for _, reason in gains[:SIGNALS]])
 
 
 _BITS: Final = 32
@@ -159,17 +164,11 @@ _SHAPES: Final = {
     "@unspaced and latin2": "two scripts mixed",
     "@unspaced and latin3": "two scripts mixed",
 }
+_SHAPE_NAMES: Final = frozenset(_SHAPES)
 
 
 def _pack(row: Iterable[int]) -> int:
     return sum(map(lshift, row, range(0, 1 << 10, _BITS)))
-
-
-def _field(packed: int, index: int) -> int:
-    """One field of a packed row, without unpacking the others. Fields below it may have borrowed one: that unit of
-    1/100 doesn't matter for a ranking of reasons."""
-    value = packed >> index * _BITS & (1 << _BITS) - 1
-    return value - (1 << _BITS) if value & _HALF else value
 
 
 @cache

@@ -22,11 +22,9 @@ The names, which cannot clash because no word begins with a mark or holds one:
 
 import re
 from bisect import bisect
-from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
-from operator import add
 from typing import Final, NamedTuple
 
 HEAD_CHARS: Final = 384
@@ -43,12 +41,14 @@ _WORD: Final = re.compile(f"[{_UNSPACED}]+|[^\\W{_UNSPACED}]+")
 _KANA: Final = re.compile("[\u3040-\u30ff]")
 _HANGUL: Final = re.compile("[\uac00-\ud7af]")
 _ARITHMETIC: Final = re.compile(r"\d ?[-+*/^=×÷%] ?\(?-?\d")
-_FOLD: Final = "".join(
-    "0" if c.isdigit() else c if c.isalpha() or c == "_" else " " for c in map(chr, range(128))
-)
+_FOLD: Final = "".join("0" if c.isdigit() else c if c.isalpha() or c == "_" else " " for c in map(chr, range(128)))
 _NARROW: Final = tuple(zip("？：！，。、（）；＝", "?:!,..();=", strict=True))
 _COUNTED: Final = tuple((c, tuple(f"@{c}{min(n.bit_length(), 4)}" for n in range(9))) for c in '=\\$^{(;<"?:_/*+%!|,')
 _CODE: Final = ("()", "=>", "->", "::", "==", "!=", "&&", "</", "/>", ");", "{\n", "[]", "= ", "\n  ")
+_SECOND_OPTION: Final = ("(b)", "\nb)", "\nb.", " b) ", " b. ")
+_LENGTH: Final = tuple(f"@length{n}" for n in range(len(_LENGTHS) + 1))
+_DIGITS: Final = tuple(f"@digits{n}" for n in range(6))
+_ENDS: Final = {"?": "@ends ?", "？": "@ends ?", ":": "@ends :", "：": "@ends :"} | dict.fromkeys(".。!！", "@ends .")
 _BULLETS: Final = ("\n- ", "\n* ", "\n•", "\n1", "\n2")
 
 
@@ -62,7 +62,7 @@ class Features(NamedTuple):
 
 def features(text: str) -> Features:
     """The features of a text of any length, in a time bounded by the two windows."""
-    words_of, phrases_of = _lexicon()
+    word_groups, phrase_groups = _lexicon()
     length = len(text)
     raw = text if length <= HEAD_CHARS + TAIL_CHARS else f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
     seen = raw.lower()
@@ -70,30 +70,28 @@ def features(text: str) -> Features:
         folded = seen.translate(_FOLD)
         digits = folded.count("0")
         spaced = words = folded.split()
-        script: Iterator[str] | tuple[()] = ()
+        names = set(words)
+        names |= {word[:_STEM] for word in names if len(word) > _STEM}
     else:
         for wide, narrow in _NARROW:
             seen = seen.replace(wide, narrow)
         digits = sum(map(seen.count, "0123456789"))
         spaced = _WORD.findall(seen)
         words = _split(spaced)
-        script = _script(seen, spaced)
-
-    names = set(words)
-    names.update([word[:_STEM] for word in words if len(word) > _STEM])
-    names.update(["^" + word for word in words[:_FIRST]])
+        names = set(words)
+        names |= {word[:_STEM] for word in spaced if len(word) > _STEM and word < "\u3040"}
+        names.update(_script(seen, spaced))
 
     evidence: dict[str, str] = {}
-    hits = [word for word in words if word in words_of]
-    if hits:
-        names.add(f"#{words_of[hits[0]]}^")
-        for word in hits:
-            evidence.setdefault(words_of[word], word)
-    for phrase in [pair for pair in pairwise(spaced) if pair in phrases_of]:
-        evidence.setdefault(phrases_of[phrase], " ".join(phrase))
+    for word in filter(word_groups.__contains__, words):
+        evidence.setdefault(word_groups[word], word)
+    for group in evidence:  # the first only
+        names.add(f"#{group}^")
+        break
+    for pair in filter(phrase_groups.__contains__, pairwise(spaced)):
+        evidence.setdefault(phrase_groups[pair], " ".join(pair))
     names.update(["#" + group for group in evidence])
-
-    names.update(script)
+    names.update(["^" + word for word in words[:_FIRST]])
     names.update(_shape(raw, seen, length, digits))
     return Features(names, evidence)
 
@@ -103,75 +101,70 @@ def _split(spaced: list[str]) -> list[str]:
     words: list[str] = []
     for word in spaced:
         if word >= "\u3040" and len(word) > 1:
-            words += map(add, word, word[1:])
+            words += map("".join, pairwise(word))
         else:
             words.append("0" * len(word) if word.isdigit() else word)
     return words
 
 
-def _script(seen: str, spaced: list[str]) -> Iterator[str]:
+def _script(seen: str, spaced: list[str]) -> list[str]:
     latin = sum([word < "{" for word in spaced])
     unspaced = sum([len(word) for word in spaced if word >= "\u3040"])
     if unspaced:
-        yield f"@unspaced{bisect((0.1, 0.3, 0.6, 0.85), unspaced / len(seen))}"
+        marks = [f"@unspaced{bisect((0.1, 0.3, 0.6, 0.85), unspaced / len(seen))}"]
         if _KANA.search(seen):
-            yield "@kana"
+            marks.append("@kana")
         elif _HANGUL.search(seen):
-            yield "@hangul"
+            marks.append("@hangul")
         if latin:
-            yield f"@unspaced and latin{bisect((3, 10, 30), latin)}"
-        return
+            marks.append(f"@unspaced and latin{bisect((3, 10, 30), latin)}")
+        return marks
     letter = max(seen)
     if "\u0400" <= letter < "\u0530":
-        yield "@cyrillic"
-    elif "\u0530" <= letter < "\u2000":
-        yield "@other script"
-    elif letter < "\u0250":
-        yield "@accents"
+        return ["@cyrillic"]
+    if "\u0530" <= letter < "\u2000":
+        return ["@other script"]
+    return ["@accents"] if letter < "\u0250" else []
 
 
-def _shape(raw: str, seen: str, length: int, digits: int) -> Iterator[str]:
-    yield f"@length{bisect(_LENGTHS, length)}"
-    yield f"@digits{min(digits.bit_length(), 5)}"
-    symbols = 0
-    for character, levels in _COUNTED:
-        count = seen.count(character)
-        if count:
-            symbols += 1
-            yield levels[count if count < 8 else 8]
-    if symbols > 2:  # prose has two or three of them
-        marks = sum(map(seen.count, _CODE))
-        if marks:
-            yield f"@code{min(marks.bit_length(), 4)}"
+def _shape(raw: str, seen: str, length: int, digits: int) -> list[str]:
+    count = seen.count
+    marks = [levels[n if n < 8 else 8] for character, levels in _COUNTED if (n := count(character))]
+    if len(marks) > 2:  # prose has two or three of these characters, code has more
+        code = sum(map(count, _CODE))
+        if code:
+            marks.append(f"@code{min(code.bit_length(), 4)}")
+    marks.append(_LENGTH[bisect(_LENGTHS, length)])
+    marks.append(_DIGITS[min(digits.bit_length(), 5)])
     if "```" in seen:
-        yield "@fence"
+        marks.append("@fence")
     if digits > 1:
         operations = len(_ARITHMETIC.findall(seen))
         if operations:
-            yield f"@arithmetic{min(operations.bit_length(), 4)}"
-    if "(b)" in seen or "\nb)" in seen or "\nb." in seen or " b) " in seen or " b. " in seen:
-        yield "@options"
-    elif "b." in seen and "c." in seen and "d." in seen:
-        yield "@options"
+            marks.append(f"@arithmetic{min(operations.bit_length(), 4)}")
+    lettered = any(map(seen.__contains__, _SECOND_OPTION)) if "b)" in seen or "b." in seen else False
+    if lettered or ("b." in seen and "c." in seen and "d." in seen):
+        marks.append("@options")
     stripped = raw.strip()
     first, last = stripped[:1], stripped[-1:]
-    yield "@starts upper" if first.isupper() else "@starts lower" if first.islower() else "@starts otherwise"
-    yield "@ends " + ("?" if last in "?？" else "." if last in ".。!！" else ":" if last in ":：" else "otherwise")
+    marks.append("@starts upper" if first.isupper() else "@starts lower" if first.islower() else "@starts otherwise")
+    marks.append(_ENDS.get(last, "@ends otherwise"))
     lines = stripped.count("\n")
     if lines:
-        yield f"@lines{min(lines.bit_length(), 4)}"
+        marks.append(f"@lines{min(lines.bit_length(), 4)}")
         if "\n\n" in stripped:
-            yield "@paragraphs"
-        bullets = sum(map(seen.count, _BULLETS))
+            marks.append("@paragraphs")
+        bullets = sum(map(count, _BULLETS))
         if bullets:
-            yield f"@bullets{min(bullets.bit_length(), 4)}"
+            marks.append(f"@bullets{min(bullets.bit_length(), 4)}")
         head, tail = stripped.find("\n"), len(stripped) - stripped.rfind("\n")
         if head < _EDGE_LINE and length > 4 * head:
-            yield "@short first line"
+            marks.append("@short first line")
             if stripped[head - 1] in ":：":
-                yield "@first line ends :"
+                marks.append("@first line ends :")
         if tail < _EDGE_LINE and length > 4 * tail:
-            yield "@short last line"
+            marks.append("@short last line")
+    return marks
 
 
 @cache

@@ -16,6 +16,7 @@ from llmwise.storage.rows import KeyRow, ListedKey
 from llmwise.storage.tables import keys, requests
 
 RAW_PREFIX = "mm_sk_"
+LONGEST_NAME = 100
 SHOWN_CHARACTERS = 12
 
 
@@ -31,6 +32,8 @@ def create_key(
     Raises `InvalidRequest` for a blank name."""
     if not name.strip():
         raise InvalidRequest("a key needs a name that is not blank")
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise InvalidRequest(f"a key's name has at most {LONGEST_NAME} characters, and none that can't be printed")
     raw = RAW_PREFIX + secrets.token_hex(32)
     row = KeyRow(
         id=KeyId(f"key_{now_ms:012x}{secrets.token_hex(10)}"),  # the layout of `ids.request_id`

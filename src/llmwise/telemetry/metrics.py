@@ -105,7 +105,8 @@ class Metrics(Collector):
                 if attempt.cache_read_tokens or attempt.cache_write_tokens:
                     self._tokens[name, "cache_read"] += attempt.cache_read_tokens
                     self._tokens[name, "cache_write"] += attempt.cache_write_tokens
-                self._cost_nanousd[(name,)] += attempt.cost_nanousd or 0
+                if attempt.cost_nanousd is not None:
+                    self._cost_nanousd[(name,)] += attempt.cost_nanousd
 
 
 def _counter(

@@ -183,12 +183,12 @@ class IncomingRequest(Struct, frozen=True):
     tools: list[Raw] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
-    output_config: Raw | None = None
+    output_config: OutputConfig | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
     stop_sequences: list[str] | None = None
-    metadata: Raw | None = None
+    metadata: Metadata | None = None
     stream: bool = False
 
 

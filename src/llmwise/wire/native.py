@@ -163,7 +163,7 @@ class ChatAnswer(Struct):
     completion_tokens: int
     latency_ms: int
     cost: float | None
-    credits_charged: float
+    credits_charged: float | None
     credits_remaining: float | None
     finish_reason: str
     mode: str
@@ -239,7 +239,7 @@ class DoneEvent(Struct):
 
     event: str
     id: str
-    credits_charged: float
+    credits_charged: float | None
     credits_remaining: float | None
     finish_reason: str
     byok: bool
@@ -253,6 +253,118 @@ class DoneEvent(Struct):
     reasoning_tokens: int
     usage_estimated: bool
     auto: Auto | None
+    warnings: list[Warning]
+
+
+class CompareBody(Struct, forbid_unknown_fields=True):
+    """`POST /compare`. `models` are different ones, also after their aliases are resolved, and `auto` is none of them.
+    `stream` is true when absent."""
+
+    models: Annotated[list[Name], Meta(min_length=2, max_length=9)]
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=128_000)] | None = None
+    stream: bool = True
+    semantic_memory: bool | None = None
+    semantic_top_k: Annotated[int, Meta(ge=1, le=12)] | None = None
+    semantic_min_score: Annotated[float, Meta(ge=0, le=1)] | None = None
+    conversation_id: Annotated[str, Meta(max_length=256)] | None = None
+
+
+class CompareResponse(Struct):
+    """One model's part of a comparison. With `error` it failed, and `code` and `status_code` say how."""
+
+    model: str
+    content: str
+    latency_ms: int
+    ttft_ms: int | None
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+    finish_reason: str | None
+    provider: str
+    reasoning: str | None
+    tool_calls: list[ToolCall] | None
+    usage_estimated: bool
+    warnings: list[Warning]
+    error: str | UnsetType = UNSET
+    code: str | UnsetType = UNSET
+    status_code: int | UnsetType = UNSET
+
+
+class ModelSummary(Struct):
+    """What one model's answer took. `tokens` are those of the answer."""
+
+    latency_ms: int
+    tokens: int
+    cost: float | None
+
+
+class CompareSummary(Struct):
+    """Which of the models that answered did best, and what each took. `longest` is by tokens, `cheapest` is `null` when
+    no price is known."""
+
+    fastest: str | None
+    longest: str | None
+    cheapest: str | None
+    models: dict[str, ModelSummary]
+
+
+class CompareAnswer(Struct):
+    """The JSON answer of `POST /compare`: `responses` in the order of `models`. Sums are over all models."""
+
+    id: str
+    mode: str
+    responses: list[CompareResponse]
+    summary: CompareSummary
+    latency_ms: int
+    cost: float | None
+    credits_charged: float | None
+    credits_remaining: float | None
+    conversation_id: str | None
+    semantic_memory_used: bool
+    semantic_memory_hits: int
+    warnings: list[Warning]
+
+
+class FailedChunk(Struct, omit_defaults=True):
+    """The last chunk of a model that failed; the others go on."""
+
+    model: str
+    delta: str
+    done: bool
+    latency_ms: int
+    content_length: int
+    error: str
+    code: str
+    status_code: int
+    provider: str | None = None
+    retry_after_s: float | None = None
+
+
+class SummaryEvent(Struct):
+    """`CompareSummary` as an event."""
+
+    event: str
+    fastest: str | None
+    longest: str | None
+    cheapest: str | None
+    models: dict[str, ModelSummary]
+
+
+class CompareDoneEvent(Struct):
+    """The last event of a comparison in which at least one model answered."""
+
+    event: str
+    id: str
+    latency_ms: int
+    cost: float | None
+    credits_charged: float | None
+    credits_remaining: float | None
+    byok: bool
+    conversation_id: str | None
+    semantic_memory_used: bool
+    semantic_memory_hits: int
     warnings: list[Warning]
 
 

@@ -1,6 +1,7 @@
 """An engine on scripted providers in this process, with a clock that the test moves and a recorder that keeps all."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 
 from llmwise.domain.errors import GatewayError
@@ -133,3 +134,12 @@ class Engine:
 
     def nothing_is_open(self) -> bool:
         return not any(provider.open for provider in self.scripted.values())
+
+
+async def until(holds: Callable[[], bool], turns: int = 100_000) -> None:
+    """Let the other tasks go on until it holds."""
+    for _ in range(turns):
+        if holds():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came to that")

@@ -92,7 +92,7 @@ def test_tokens_money_and_attempts_are_booked_where_they_arose() -> None:
     assert tokens["bucket=cache_write", "model=m"] == 5
     assert tokens["bucket=input", "model=down"] == 7
     assert found["llmwise_cost_usd_total", "model=m"] == pytest.approx(0.002)
-    assert found["llmwise_cost_usd_total", "model=down"] == 0
+    assert ("llmwise_cost_usd_total", "model=down") not in found  # its cost is not known, which is not zero
 
 
 def test_times_fall_into_their_buckets() -> None:

@@ -124,7 +124,7 @@ def _answer(result: Answer, ledger: Ledger) -> native.ChatAnswer:
         completion_tokens=final.output_tokens,
         latency_ms=record.latency_ms,
         cost=None if record.cost_nanousd is None else to_usd(record.cost_nanousd),
-        credits_charged=to_credits(record.cost_nanousd or 0),
+        credits_charged=None if record.cost_nanousd is None else to_credits(record.cost_nanousd),
         credits_remaining=None,
         finish_reason=result.finish.reason,
         mode="chat",

@@ -90,7 +90,7 @@ class NativeStream:
                 case ReasoningDelta(text=text) if text:
                     out.append(self._chunk("", reasoning=text))
                 case ToolCallDelta():
-                    out.append(self._chunk("", tool_calls=[_tool_call(event)]))
+                    out.append(self._chunk("", tool_calls=[tool_call(event)]))
                 case Traced():
                     if event.terminal_error is None:
                         out.append(self._last())
@@ -154,27 +154,7 @@ class NativeStream:
 
     def _last(self) -> bytes:
         self._said_last = True
-        final = self._ledger.final
-        assert final is not None, "an answer has an attempt"
-        writing_ms = final.latency_ms - (final.ttft_ms or 0)
-        prompt = final.input_tokens + final.cache_read_tokens + final.cache_write_tokens
-        return self._frame(
-            native.LastChunk(
-                self._model,
-                "",
-                True,
-                self._ledger.elapsed_ms(),
-                self._length,
-                final.ttft_ms,
-                prompt,
-                final.output_tokens,
-                final.output_tokens,
-                round(final.output_tokens * 1000 / writing_ms, 1) if writing_ms > 0 else None,
-                None if final.cost_nanousd is None else to_usd(final.cost_nanousd),
-                final.finish_reason or "unknown",
-                "chunk" if self._chain else UNSET,
-            )
-        )
+        return self._frame(last_chunk(self._ledger, self._model, self._length, event="chunk" if self._chain else UNSET))
 
     def _done_event(self) -> native.DoneEvent:
         record = self._ledger.record
@@ -183,7 +163,7 @@ class NativeStream:
         return native.DoneEvent(
             event="done",
             id=record.id,
-            credits_charged=to_credits(record.cost_nanousd or 0),
+            credits_charged=None if record.cost_nanousd is None else to_credits(record.cost_nanousd),
             credits_remaining=self._remaining(),
             finish_reason=record.finish_reason or "unknown",
             byok=False,
@@ -201,6 +181,29 @@ class NativeStream:
         )
 
 
+def last_chunk(ledger: Ledger, model: str, length: int, *, event: str | UnsetType = UNSET) -> native.LastChunk:
+    """The chunk that closes a text of `length` characters, with its account."""
+    final = ledger.final
+    assert final is not None, "an answer has an attempt"
+    writing_ms = final.latency_ms - (final.ttft_ms or 0)
+    prompt = final.input_tokens + final.cache_read_tokens + final.cache_write_tokens
+    return native.LastChunk(
+        model,
+        "",
+        True,
+        ledger.elapsed_ms(),
+        length,
+        final.ttft_ms,
+        prompt,
+        final.output_tokens,
+        final.output_tokens,
+        round(final.output_tokens * 1000 / writing_ms, 1) if writing_ms > 0 else None,
+        None if final.cost_nanousd is None else to_usd(final.cost_nanousd),
+        final.finish_reason or "unknown",
+        event,
+    )
+
+
 def trace_steps(steps: Sequence[Routed]) -> list[native.Step]:
     return [native.Step(s.model, s.status, s.reason, s.error, s.status_code, s.latency_ms) for s in steps]
 
@@ -213,7 +216,7 @@ def warnings_of(ledger: Ledger) -> list[native.Warning]:
     return [native.Warning(w.code, w.field, w.message) for w in ledger.warnings]
 
 
-def _tool_call(delta: ToolCallDelta) -> dict[str, Any]:
+def tool_call(delta: ToolCallDelta) -> dict[str, Any]:
     """OpenAI's shape of a fragment: id and name with the first one only."""
     call: dict[str, Any] = {"index": delta.index, "function": {"arguments": delta.arguments}}
     if delta.id is not None:

@@ -58,7 +58,7 @@ class HistoryItem(Struct):
     reasoning_tokens: int
     usage_estimated: bool
     cost: float | None
-    credits_charged: float
+    credits_charged: float | None
     task_type: str | None
     confidence: float | None
     auto_strategy: str | None
@@ -143,7 +143,8 @@ async def recent(call: Call) -> list[HistoryItem]:
 
 
 class UsageRow(Struct):
-    """Sums. `cost` adds what is known; `unpriced` counts what has no known price, and is not free."""
+    """Sums. `cost` adds what is known, and is `null` when nothing is; `unpriced` counts what has no known price, and is
+    not free."""
 
     name: str | None
     requests: int
@@ -152,7 +153,7 @@ class UsageRow(Struct):
     completion_tokens: int
     cached_tokens: int
     reasoning_tokens: int
-    cost: float
+    cost: float | None
     unpriced: int
     provider: str | None = None
     latency_ms: int | None = None
@@ -211,6 +212,11 @@ def _whose(call: Call) -> str | None:
     return None if call.key.admin else call.key.id
 
 
+def _known(cost_nanousd: int, unpriced: int, count: int) -> float | None:
+    """A sum of costs of which none is known is not zero."""
+    return None if unpriced == count and count else to_usd(cost_nanousd)
+
+
 def _row(name: str | None, tally: Tally) -> UsageRow:
     return UsageRow(
         name=name,
@@ -220,7 +226,7 @@ def _row(name: str | None, tally: Tally) -> UsageRow:
         completion_tokens=tally.output_tokens,
         cached_tokens=tally.cache_read_tokens,
         reasoning_tokens=tally.reasoning_tokens,
-        cost=to_usd(tally.cost_nanousd),
+        cost=_known(tally.cost_nanousd, tally.unpriced_requests, tally.requests),
         unpriced=tally.unpriced_requests,
     )
 
@@ -234,7 +240,7 @@ def _model_row(usage: ModelUsage) -> UsageRow:
         completion_tokens=usage.output_tokens,
         cached_tokens=usage.cache_read_tokens,
         reasoning_tokens=usage.reasoning_tokens,
-        cost=to_usd(usage.cost_nanousd),
+        cost=_known(usage.cost_nanousd, usage.unpriced_attempts, usage.attempts),
         unpriced=usage.unpriced_attempts,
         provider=usage.provider,
         latency_ms=usage.latency_ms,
@@ -263,7 +269,7 @@ def _fields(record: RequestRecord) -> dict[str, Any]:
         "reasoning_tokens": record.reasoning_tokens,
         "usage_estimated": record.usage_estimated,
         "cost": None if record.cost_nanousd is None else to_usd(record.cost_nanousd),
-        "credits_charged": to_credits(record.cost_nanousd or 0),
+        "credits_charged": None if record.cost_nanousd is None else to_credits(record.cost_nanousd),
         "task_type": record.task_type,
         "confidence": record.confidence,
         "auto_strategy": record.auto_strategy,

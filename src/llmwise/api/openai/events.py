@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec.json import Encoder
 
+from llmwise.api.account import account
 from llmwise.api.errors import openai_body
 from llmwise.domain.errors import GatewayError
 from llmwise.domain.events import (
@@ -22,7 +23,6 @@ from llmwise.domain.events import (
     TextDelta,
     ToolCallDelta,
 )
-from llmwise.domain.money import to_usd
 from llmwise.domain.records import AttemptRecord
 from llmwise.orchestration.chat import Answer
 from llmwise.orchestration.settlement import Ledger
@@ -157,28 +157,6 @@ def usage_of(final: AttemptRecord) -> wire.Usage:
         prompt_tokens_details=wire.PromptTokensDetails(cached_tokens=final.cache_read_tokens),
         completion_tokens_details=wire.CompletionTokensDetails(reasoning_tokens=final.reasoning_tokens),
     )
-
-
-def account(ledger: Ledger) -> dict[str, Any]:
-    """What the gateway adds: who answered, at what cost, by which way, with what lost."""
-    record = ledger.record
-    assert record is not None
-    fields: dict[str, Any] = {
-        "request_id": record.id,
-        "provider": record.provider,
-        "model": record.model,
-        "cost_usd": None if record.cost_nanousd is None else to_usd(record.cost_nanousd),
-    }
-    if record.usage_estimated:
-        fields["usage_estimated"] = True
-    if ledger.plan.chain:
-        fields["route"] = ledger.steps
-    if ledger.plan.auto is not None:
-        auto = ledger.plan.auto
-        fields["auto"] = {"task_type": auto.task_type, "confidence": auto.confidence, "reasons": auto.reasons}
-    if ledger.warnings:
-        fields["warnings"] = ledger.warnings
-    return fields
 
 
 def _fragment(delta: ToolCallDelta) -> wire.ToolCallDelta:

@@ -114,6 +114,10 @@ def _thinking(
     asked = request.thinking
     if asked is None:
         return UNSET, UNSET
+    own = request.passthrough
+    if own is not None and own.dialect == "anthropic" and "thinking" not in own.fields:
+        # An effort of the API's own dialect steers the whole answer and turns no thinking on.
+        return UNSET, _effort(asked.effort, rules)
     if asked.effort == "none" or asked.budget_tokens == 0:
         return _no_thinking(rules, losses)
     if not (rules.budget or rules.adaptive):

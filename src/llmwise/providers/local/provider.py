@@ -29,6 +29,10 @@ Connect: TypeAlias = Callable[[str, str], Provider]
 SYSTEM_TEXT = "You are a helpful assistant."
 """Sent when the caller has no system message. The model's own default makes it talk nonsense."""
 
+MAX_TOKENS = 512
+TEMPERATURE = 0.2
+"""Assumed when the caller says nothing: left to its defaults, so small a model may ramble to the end of its window."""
+
 MISSING = "the local model needs xllamacpp: pip install 'llmwise[local]'"
 
 
@@ -169,11 +173,17 @@ class LocalProvider:
 
 
 def with_system_text(request: ChatRequest) -> ChatRequest:
-    """`request` with a system message, if it has none, and without the caller's own body, which lacks one too."""
+    """`request` with a system message and a sober sampling where it says none, and without the caller's own body, which
+    lacks them too."""
     messages = request.messages
     if not any(message.role == "system" for message in messages):
         messages = (Message("system", (Text(SYSTEM_TEXT),)), *messages)
-    return structs.replace(request, messages=messages, passthrough=None)
+    sampling = request.sampling
+    if sampling.max_tokens is None:
+        sampling = structs.replace(sampling, max_tokens=MAX_TOKENS)
+    if sampling.temperature is None and sampling.top_p is None:
+        sampling = structs.replace(sampling, temperature=TEMPERATURE)
+    return structs.replace(request, messages=messages, sampling=sampling, passthrough=None)
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,9 @@ MISSING_DEPENDENCY = 78
 
 READY = "READY "
 
+HTTP_THREADS = 64
+"""The server gives a connection a thread for as long as it is kept open, used or not; its default is 8."""
+
 
 def main() -> None:
     arguments = _arguments()
@@ -38,8 +41,9 @@ def main() -> None:
     params.api_keys = [key]
     params.n_parallel = arguments.slots
     params.n_ctx = arguments.slots * arguments.slot_tokens  # the slots share it
-    params.cpuparams.n_threads = arguments.threads
-    params.cpuparams_batch.n_threads = os.cpu_count() or arguments.threads  # reading a prompt is short and scales
+    # Also for reading prompts: threads wait for each other by spinning, and on busy cores more of them are slower.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = arguments.threads
+    params.n_threads_http = HTTP_THREADS
     params.cache_ram_mib = 0  # by default it keeps up to 8 GiB of old prompts
     params.use_jinja = True
     params.ui = False

@@ -1,0 +1,1 @@
+"""Anthropic's dialect below /v1/messages."""
