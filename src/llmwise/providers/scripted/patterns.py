@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
 
 # The parser behind `re`: private by name, the same in Python 3.11 to 3.14. `matching` catches a surprise from it.
-from re import _parser  # type: ignore[attr-defined]  # not in typeshed
-from typing import Any
+_parser: Any = import_module("re._parser")
 
 _CLASSES = {
     "CATEGORY_DIGIT": r"\d",
