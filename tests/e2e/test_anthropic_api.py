@@ -372,7 +372,9 @@ def test_tokens_are_counted_roughly(official: anthropic.Anthropic, mock: Scripte
     assert mock.requests == []
 
 
-def test_the_history_says_which_dialect_it_was(gateway: Gateway, official: anthropic.Anthropic) -> None:
+def test_the_history_says_which_dialect_it_was(
+    mock: ScriptedServer, gateway: Gateway, official: anthropic.Anthropic
+) -> None:
     answer = official.messages.create(model="gpt-5.2", **ASKED)
     with gateway.client() as client:
         detail = client.get(f"/api/v1/history/{answer._request_id}").json()
