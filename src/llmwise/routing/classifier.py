@@ -143,6 +143,7 @@ units; the largest weight is under two thousand and a text has under two thousan
 _SHAPES: Final = {
     "@fence": "code fence",
     "@options": "lettered options",
+    "@arithmetic1": "arithmetic",
     "@arithmetic2": "arithmetic",
     "@arithmetic3": "arithmetic",
     "@arithmetic4": "much arithmetic",
@@ -173,4 +174,5 @@ def _pack(row: Iterable[int]) -> int:
 
 @cache
 def _default() -> Classifier:
+    features("")  # reads the lexicon now, not with the first question
     return Classifier(msgspec.json.decode(files(__package__).joinpath("weights.json").read_bytes(), type=Weights))

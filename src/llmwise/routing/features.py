@@ -2,8 +2,8 @@
 
 Pure, and the cost does not grow with the text: only a window at the head and one at the tail are read, because an
 instruction stands before or after the material it is about, hardly ever in the middle of it. What is read goes
-through a few passes of C code (translate, split, count, membership). Both regular expressions are a character class
-or a fixed sequence, without nested repetition: no input makes them backtrack.
+through a few passes of C code (translate, split, count, membership). The regular expressions are character classes and
+one fixed sequence, without nested repetition: no input makes them backtrack.
 
 A word is a whole word: "terrorism" does not contain "error", nor "classical" "class". Chinese, Japanese and Korean
 put few or no spaces between words; there each pair of neighbouring characters counts as one, which turns most of
@@ -12,7 +12,7 @@ their vocabulary into plain lookups.
 The names, which cannot clash because no word begins with a mark or holds one:
 
     write      a word in lower case; digits become zeros (2024 is 0000)
-    trans*     the first five letters of a longer word, for inflected forms
+    trans*     the first five letters of a longer word, for its inflected forms
     ^write     one of the first two words
     #story     a word or phrase of that group of lexicon.txt occurs
     #story^    the first of all such words is of that group: in "write a haiku about a segmentation fault" what is to
@@ -53,8 +53,8 @@ _BULLETS: Final = ("\n- ", "\n* ", "\n•", "\n1", "\n2")
 
 
 class Features(NamedTuple):
-    """`names` as above, distinct. `evidence`: for each group that fired the first word or phrase of it, as it stands
-    in the text, in the order of appearance."""
+    """`names` as above. `evidence`: for each group that fired the first word or phrase of it, in lower case; words in
+    the order of the text, then phrases."""
 
     names: set[str]
     evidence: dict[str, str]
@@ -71,7 +71,7 @@ def features(text: str) -> Features:
         digits = folded.count("0")
         spaced = words = folded.split()
         names = set(words)
-        names |= {word[:_STEM] for word in names if len(word) > _STEM}
+        names |= {word[:_STEM] + "*" for word in names if len(word) > _STEM}
     else:
         for wide, narrow in _NARROW:
             seen = seen.replace(wide, narrow)
@@ -79,7 +79,7 @@ def features(text: str) -> Features:
         spaced = _WORD.findall(seen)
         words = _split(spaced)
         names = set(words)
-        names |= {word[:_STEM] for word in spaced if len(word) > _STEM and word < "\u3040"}
+        names |= {word[:_STEM] + "*" for word in spaced if len(word) > _STEM and word < "\u3040"}
         names.update(_script(seen, spaced))
 
     evidence: dict[str, str] = {}
