@@ -17,11 +17,17 @@ class AnthropicCodec:
     def encode(self, request: ChatRequest, target: ModelCard) -> Outgoing:
         return _request.encode(request, target)
 
-    def decode(self, body: bytes) -> list[AttemptEvent]:
-        return _stream.decode(body)
+    def encode_count(self, request: ChatRequest, target: ModelCard) -> Outgoing:
+        return _request.encode_count(request, target)
 
-    def decoder(self) -> StreamDecoder:
-        return _stream.decoder()
+    def decode_count(self, body: bytes) -> int:
+        return _request.decode_count(body)
+
+    def decode(self, body: bytes, *, verbatim: bool = False) -> list[AttemptEvent]:
+        return _stream.decode(body, verbatim=verbatim)
+
+    def decoder(self, *, verbatim: bool = False) -> StreamDecoder:
+        return _stream.decoder(verbatim=verbatim)
 
 
 CODEC: Codec = AnthropicCodec()

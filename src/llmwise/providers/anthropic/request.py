@@ -1,7 +1,7 @@
 """A chat request as Anthropic's Messages API takes it. Pure: a request and a model in, bytes and warnings out.
 
 Where generations of models differ, `generations` says how; what a generation can't take is dropped or changed visibly
-(`providers.losses`). Fields of a client's own Anthropic body that the gateway has no notion of go along untouched.
+(`providers.losses`). What a client of this dialect said besides goes along (`forwarding`).
 """
 
 from typing import assert_never
@@ -10,14 +10,16 @@ from msgspec import UNSET, DecodeError, Raw, UnsetType
 from msgspec.json import Decoder, Encoder
 from msgspec.structs import replace
 
+from llmwise.domain.errors import UpstreamInvalid
 from llmwise.domain.models import ModelCard
 from llmwise.domain.ports import Outgoing
 from llmwise.domain.requests import ChatRequest, Effort
 from llmwise.domain.requests import Tool as DomainTool
+from llmwise.providers.anthropic.forwarding import has_own_messages, own_headers, with_own
 from llmwise.providers.anthropic.generations import EffortWord, Generation, generation
-from llmwise.providers.anthropic.turns import calls_tools, conversation, thinks_first
+from llmwise.providers.anthropic.turns import calls_tools, conversation, faithful, thinks_first
 from llmwise.providers.json_schema import ANTHROPIC, fit
-from llmwise.providers.losses import Losses
+from llmwise.providers.losses import Losses, foreign
 from llmwise.wire.anthropic import (
     MessagesRequest,
     Metadata,
@@ -25,15 +27,32 @@ from llmwise.wire.anthropic import (
     OutputFormat,
     TextBlock,
     Thinking,
+    TokenCount,
     Tool,
     ToolChoice,
     Turn,
-    Typed,
 )
 
 BUDGETS: dict[Effort, int] = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 32_768}
 """Effort words in tokens of thinking, for the models that want a budget; read backwards for those that want a word.
 1024 is the API's own minimum."""
+
+COUNTED = frozenset(
+    (
+        "cache_control",
+        "context_management",
+        "mcp_servers",
+        "messages",
+        "model",
+        "output_config",
+        "speed",
+        "system",
+        "thinking",
+        "tool_choice",
+        "tools",
+    )
+)
+"""What `count_tokens` takes, by the official SDK's parameters (anthropic 2.12.0, 2026-11-22)."""
 
 _MIN_BUDGET = 1024
 _EFFORTS: dict[Effort, EffortWord] = {
@@ -43,9 +62,9 @@ _EFFORTS: dict[Effort, EffortWord] = {
     "high": "high",
     "xhigh": "xhigh",
 }
-_OWN = frozenset(MessagesRequest.__struct_fields__)
 _ENCODER = Encoder()
-_TYPED = Decoder(Typed)
+_FIELDS = Decoder(dict[str, Raw])
+_COUNT = Decoder(TokenCount)
 
 
 def encode(request: ChatRequest, target: ModelCard) -> Outgoing:
@@ -54,6 +73,7 @@ def encode(request: ChatRequest, target: ModelCard) -> Outgoing:
     rules = generation(target.upstream)
     losses = Losses(target.id, request.strict)
     system, turns = conversation(request.messages, rules, losses)
+    as_it_came = not losses.warnings and has_own_messages(request) and faithful(request.messages)
     tool_choice = _tool_choice(request, rules, losses)
     max_tokens = _max_tokens(request, target, rules, losses)
     thinking, effort = _thinking(request, rules, max_tokens, turns, tool_choice, losses)
@@ -64,6 +84,7 @@ def encode(request: ChatRequest, target: ModelCard) -> Outgoing:
     output_format = _output_format(request, target, rules, system, losses)
     output = OutputConfig(effort, output_format)
     _unsendable(request, losses)
+    foreign(request, "anthropic", losses)
     body = MessagesRequest(
         model=target.upstream,
         max_tokens=max_tokens,
@@ -80,7 +101,25 @@ def encode(request: ChatRequest, target: ModelCard) -> Outgoing:
         metadata=_metadata(request, losses),
         stream=True if request.stream else UNSET,
     )
-    return Outgoing("/messages", _body(body, request, rules), (), losses.warnings)
+    encoded = with_own(body, request, rules, losses, as_it_came=as_it_came)
+    return Outgoing("/messages", encoded, own_headers(request, losses), losses.warnings)
+
+
+def encode_count(request: ChatRequest, target: ModelCard) -> Outgoing:
+    """The same request as `count_tokens` takes it: without a limit, a way of sampling or a stream.
+    https://platform.claude.com/docs/en/api/messages-count-tokens (2026-11-22)."""
+    outgoing = encode(replace(request, strict=False), target)
+    fields = _FIELDS.decode(outgoing.body)
+    counted = {name: value for name, value in fields.items() if name in COUNTED}
+    return Outgoing("/messages/count_tokens", _ENCODER.encode(counted), outgoing.headers, outgoing.warnings)
+
+
+def decode_count(body: bytes) -> int:
+    """Raises `UpstreamInvalid`."""
+    try:
+        return _COUNT.decode(body).input_tokens
+    except DecodeError as error:
+        raise UpstreamInvalid(f"the provider's token count is none: {error}") from error
 
 
 def _max_tokens(request: ChatRequest, target: ModelCard, rules: Generation, losses: Losses) -> int:
@@ -307,36 +346,3 @@ def _unsendable(request: ChatRequest, losses: Losses) -> None:
         losses.drop("frequency_penalty", "the API has none")
     if asked.logprobs or asked.top_logprobs:
         losses.drop("logprobs", "the API has none")
-
-
-def _body(body: MessagesRequest, request: ChatRequest, rules: Generation) -> bytes:
-    """Our body, and around it what a client of the same dialect said besides: fields that we have no notion of, and its
-    own tools, thinking and output settings, which say more than we understand (server tools, cache breakpoints)."""
-    own = request.passthrough
-    if own is None or own.dialect != "anthropic":
-        return _ENCODER.encode(body)
-    fields = own.fields
-    body = _replaced(body, "tools", fields.get("tools"))
-    if not request.tools:  # server tools alone
-        body = _replaced(body, "tool_choice", fields.get("tool_choice"))
-    if (said := fields.get("thinking")) is not None and _takes(said, body, rules):
-        body = _replaced(body, "thinking", said)
-    if rules.efforts and rules.schema:
-        body = _replaced(body, "output_config", fields.get("output_config"))
-    rest = [b"%b:%b" % (_ENCODER.encode(key), value) for key, value in fields.items() if key not in _OWN]
-    encoded = _ENCODER.encode(body)
-    return b",".join([encoded[:-1], *rest]) + b"}" if rest else encoded
-
-
-def _takes(thinking: bytes, body: MessagesRequest, rules: Generation) -> bool:
-    try:
-        kind = _TYPED.decode(thinking).type
-    except DecodeError:
-        return False
-    if kind in ("enabled", "adaptive"):
-        return isinstance(body.thinking, Thinking) and body.thinking.type == kind
-    return kind == rules.off or (kind == "disabled" and rules.off == "omit")
-
-
-def _replaced(body: MessagesRequest, field: str, value: bytes | None) -> MessagesRequest:
-    return body if value is None else replace(body, **{field: Raw(value)})

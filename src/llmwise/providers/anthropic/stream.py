@@ -9,7 +9,7 @@ https://platform.claude.com/docs/en/build-with-claude/streaming (2026-11-22).
 
 from typing import Literal
 
-from msgspec import DecodeError, Raw, Struct, ValidationError, field
+from msgspec import UNSET, DecodeError, Raw, Struct, ValidationError, field
 from msgspec.json import Decoder, Encoder
 
 from llmwise.domain.errors import UpstreamCut, UpstreamInvalid
@@ -23,6 +23,7 @@ from llmwise.domain.events import (
     TextDelta,
     ToolCallDelta,
     UsageReport,
+    Verbatim,
     Warned,
 )
 from llmwise.domain.usage import TokenUsage
@@ -68,20 +69,20 @@ _EVENT_TYPES = frozenset(
 _DELTA_TYPES = frozenset(("text_delta", "input_json_delta", "thinking_delta", "signature_delta", "citations_delta"))
 
 
-def decoder() -> FrameStream:
+def decoder(*, verbatim: bool = False) -> FrameStream:
     """A decoder for one streamed answer."""
-    return FrameStream(_Reading())
+    return FrameStream(_Reading(keep_last=verbatim), verbatim=verbatim)
 
 
-def decode(body: bytes) -> list[AttemptEvent]:
+def decode(body: bytes, *, verbatim: bool = False) -> list[AttemptEvent]:
     """A whole answer as the events of a stream. Raises `UpstreamInvalid`, or the error that the body reports."""
     try:
-        return _whole(body)
+        return _whole(body, verbatim)
     except (DecodeError, UnicodeDecodeError) as error:
         raise UpstreamInvalid(f"the answer is not a message: {error}") from error
 
 
-def _whole(body: bytes) -> list[AttemptEvent]:
+def _whole(body: bytes, verbatim: bool) -> list[AttemptEvent]:
     message = _MESSAGE.decode(body)
     if message.type == "error":
         raise from_event(body)
@@ -93,7 +94,13 @@ def _whole(body: bytes) -> list[AttemptEvent]:
     reading.report(message.usage, events)
     reading.stop = wire.StopDelta(message.stop_reason, message.stop_sequence)
     reading.terminate(events)
-    return events
+    whole = _is_signed(message) and message.stop_reason is not None and message.usage.output_tokens is not None
+    return [Verbatim(body, tuple(events))] if verbatim and whole and message.llmwise is UNSET else events
+
+
+def _is_signed(message: wire.Message) -> bool:
+    """Whether a message has what every one has by the documentation."""
+    return bool(message.id and message.model) and message.usage.input_tokens is not None
 
 
 class _OpenBlock(Struct):
@@ -110,22 +117,25 @@ class _Reading:
     """One answer. Invariant: `_open` holds the blocks between their start and stop (the wire has one at a time; more
     would do no harm), and the counters say how many of each kind were ever opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_last: bool = False) -> None:
+        self._keep_last = keep_last
         self.stop: wire.StopDelta | None = None
         self._open: dict[int, _OpenBlock] = {}
         self._tools = 0
         self._thoughts = 0
         self._usage = TokenUsage()
+        self._last: bytes | None = None
+        self._is_documented = False  # what every stream begins with, this one did
         self._over = False
 
-    def frame(self, data: bytes, events: list[AttemptEvent]) -> None:
+    def frame(self, data: bytes, events: list[AttemptEvent]) -> bool:
         if self._over:
-            return
+            return False
         try:
             event = _EVENT.decode(data)
         except DecodeError as error:
             _excuse(data, error, events)
-            return
+            return self._is_documented
         match event:
             case wire.ContentBlockDelta():
                 self._delta(event.index, event.delta, events)
@@ -135,17 +145,23 @@ class _Reading:
                 self.close(event.index, events)
             case wire.MessageStart(message=message):
                 events.append(Started(message.id or None, message.model or None))
+                self._is_documented = _is_signed(message)
                 self.report(message.usage, events)
             case wire.MessageDelta():
                 self.stop = event.delta
+                if self._keep_last and self._is_documented and event.usage is not None:
+                    self._last = data.replace(b"\n", b" ")  # it is written again, as one line
                 if event.usage is not None:
                     self.report(event.usage, events)
+                return False  # kept: an answer that says it is finished must not fail after that
             case wire.MessageStop():
                 self.terminate(events)
+                return False
             case wire.ErrorEvent():
                 raise from_event(data)
             case wire.Ping():
                 pass
+        return self._is_documented
 
     def end(self, events: list[AttemptEvent]) -> None:
         if not self._over:
@@ -204,7 +220,7 @@ class _Reading:
         reason = STOP_REASONS.get(raw or "", "unknown")
         if reason == "unknown":
             events.append(Warned("unknown_finish_reason", "finish_reason", f"Anthropic stopped for {raw!r}"))
-        events.append(Finished(reason, raw, self.stop.stop_sequence if self.stop is not None else None))
+        events.append(Finished(reason, raw, self.stop.stop_sequence if self.stop is not None else None, self._last))
         self._over = True
 
     def _delta(self, index: int, delta: wire.Delta, events: list[AttemptEvent]) -> None:

@@ -74,6 +74,36 @@ def conversation(messages: Sequence[Message], rules: Generation, losses: Losses)
     return system, [Turn(role, _ordered(role, blocks)) for role, blocks in turns]
 
 
+def faithful(messages: Sequence[Message]) -> bool:
+    """Whether a conversation of Anthropic's own format may go back as it came: nothing in it is of another family's
+    making, and nothing stands where the API would refuse it. What a model doesn't take is told by `Losses` instead."""
+    for message in messages:
+        results = message.role == "tool"
+        for part in message.parts:
+            match part:
+                case Text():
+                    if not part.text.strip():
+                        return False
+                case Reasoning():
+                    if part.family != "anthropic":
+                        return False
+                case ToolCall():
+                    if not _TOOL_ID.fullmatch(part.id):
+                        return False
+                case ToolResult():
+                    empty = any(isinstance(piece, Text) and not piece.text.strip() for piece in part.content)
+                    if not results or empty or not _TOOL_ID.fullmatch(part.tool_call_id):
+                        return False
+                case _:
+                    pass
+    last = messages[-1]
+    return not (last.role == "assistant" and last.parts and _trails(last.parts[-1]))
+
+
+def _trails(part: Part) -> bool:
+    return isinstance(part, Text) and part.text != part.text.rstrip()
+
+
 def thinks_first(turn: Turn) -> bool:
     """Whether a turn begins with thinking, as a model with a thinking budget demands of an open tool call."""
     return isinstance(turn.content[0], (ThinkingBlock, RedactedThinkingBlock))
@@ -197,7 +227,7 @@ def _reasoning(part: Reasoning, losses: Losses) -> Block | None:
 
 
 def _result(part: ToolResult, losses: Losses) -> ToolResultBlock:
-    content: list[TextBlock | ImageBlock | DocumentBlock] = []
+    content: list[TextBlock | ImageBlock | DocumentBlock | Raw] = []
     cache: CacheControl | UnsetType = UNSET
     for piece in part.content:
         match piece:
@@ -210,6 +240,11 @@ def _result(part: ToolResult, losses: Losses) -> ToolResultBlock:
                 content.append(_image(piece, losses))
             case Document():
                 content.append(_document(piece, losses))
+            case Opaque(family="anthropic"):
+                content.append(Raw(piece.json.encode()))
+            case Opaque():
+                losses.change(f"messages.tool_result.{piece.kind}", "a block of another format is sent as its JSON")
+                content.append(TextBlock(piece.json))
             case _:
                 assert_never(piece)
     return ToolResultBlock(

@@ -74,6 +74,7 @@ def _turn(message: Message, names: dict[str, str], rules: Generation, losses: Lo
         texts = [part for part in message.parts if isinstance(part, Text) and part.text]
         if texts:
             losses.note("messages.system", "a system message in the middle is sent inside a user turn")
+        _drop_opaque(message.parts, losses)
         return "user", [wire.Part(text=f"<system>\n{part.text}\n</system>") for part in texts]
     parts: _Parts = []
     for part in message.parts:
@@ -109,6 +110,12 @@ def _call(part: wire.Part | Raw) -> wire.FunctionCall | None:
     if isinstance(part, wire.Part) and isinstance(part.function_call, wire.FunctionCall):
         return part.function_call
     return None
+
+
+def _drop_opaque(parts: Iterable[Part], losses: Losses) -> None:
+    for part in parts:
+        if isinstance(part, Opaque):
+            losses.drop(f"messages.{part.kind}", f"only {part.family} understands it")
 
 
 def _texts(parts: Iterable[Part]) -> _Parts:
@@ -152,11 +159,11 @@ def _reasoning(part: Reasoning, losses: Losses) -> _Parts:
 def _result(part: ToolResult, names: dict[str, str], rules: Generation, losses: Losses) -> _Parts:
     """The answer to a call: its text under `output` or `error`, as JSON where it is JSON. Media go into the response
     where the model takes them there, else behind it."""
-    text = "\n".join(piece.text for piece in part.content if isinstance(piece, Text))
+    text = "\n".join(spoken for piece in part.content if (spoken := _spoken(piece, losses)) is not None)
     inside: list[wire.FunctionResponsePart] = []
     behind: _Parts = []
     for piece in part.content:
-        if isinstance(piece, Text):
+        if not isinstance(piece, Image | Document):
             continue
         media = _media(piece, losses)
         if rules.media_results and _mime_type(media) in _IN_RESULTS:
@@ -170,6 +177,14 @@ def _result(part: ToolResult, names: dict[str, str], rules: Generation, losses: 
         parts=inside or UNSET,
     )
     return [wire.Part(function_response=response), *behind]
+
+
+def _spoken(piece: Text | Image | Document | Opaque, losses: Losses) -> str | None:
+    """What a tool answered in words. A block that only another family knows is sent as its JSON."""
+    if isinstance(piece, Opaque):
+        losses.change(f"messages.tool_result.{piece.kind}", "a block that the API doesn't know is sent as its JSON")
+        return piece.json
+    return piece.text if isinstance(piece, Text) else None
 
 
 def _output(text: str) -> Raw | str:

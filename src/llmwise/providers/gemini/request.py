@@ -17,7 +17,7 @@ from llmwise.domain.requests import Tool as DomainTool
 from llmwise.providers.gemini.contents import contents
 from llmwise.providers.gemini.generations import Generation, Level, generation
 from llmwise.providers.json_schema import GEMINI, Schema, fit
-from llmwise.providers.losses import Losses
+from llmwise.providers.losses import Losses, foreign
 from llmwise.wire import gemini as wire
 
 BUDGETS: dict[Effort, int] = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 32_768}
@@ -44,6 +44,7 @@ def encode(request: ChatRequest, target: ModelCard) -> Outgoing:
         losses.drop("metadata", "the API takes none")
     if request.user is not None:
         losses.note("user", "the API takes no user's id")
+    foreign(request, "gemini", losses)
     body = wire.GenerateContentRequest(
         contents=turns,
         system_instruction=system,

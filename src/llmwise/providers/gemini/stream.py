@@ -12,7 +12,7 @@ number, so they are the same on each reading and differ between the turns of a c
 from hashlib import sha256
 
 from msgspec import DecodeError, Raw, UnsetType
-from msgspec.json import Decoder
+from msgspec.json import Decoder, encode
 
 from llmwise.domain.errors import UpstreamCut, UpstreamInvalid
 from llmwise.domain.events import (
@@ -52,6 +52,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
 `MALFORMED_FUNCTION_CALL`, `UNEXPECTED_TOOL_CALL`, `OTHER` and the like are left to `unknown` on purpose: the model did
 not do what it set out to, so neither `stop` nor `tool_calls` would be true; the warning says what happened."""
 
+_NOTHING = (b"", b"{}", b"null")
 _RESPONSE = Decoder(wire.GenerateContentResponse)
 _PART = Decoder(wire.AnsweredPart)
 _FIELDS = Decoder(dict[str, Raw])
@@ -77,7 +78,8 @@ def decode(body: bytes) -> list[AttemptEvent]:
 
 
 class _Reading:
-    """One answer. `_seed` makes the ids of its calls; `_thought` tells whether the last part was a thought, which the
+    """One answer. `_sources` are what grounds it, by the field of the candidate: the last of each kind counts.
+    `_seed` makes the ids of its calls; `_thought` tells whether the last part was a thought, which the
     next one would continue."""
 
     def __init__(self) -> None:
@@ -89,12 +91,13 @@ class _Reading:
         self._reason: str | None = None
         self._message: str | None = None
         self._blocked = False
+        self._sources: dict[str, str] = {}
 
     @property
     def finished(self) -> bool:
         return self._reason is not None
 
-    def frame(self, data: bytes, events: list[AttemptEvent]) -> None:
+    def frame(self, data: bytes, events: list[AttemptEvent]) -> bool:
         try:
             response = _RESPONSE.decode(data)
         except DecodeError as error:
@@ -116,10 +119,12 @@ class _Reading:
             usage = _account(response.usage_metadata)
             if usage is not None:
                 events.append(UsageReport(usage))
+        return False  # nobody asks the gateway in this format
 
     def end(self, events: list[AttemptEvent]) -> None:
         if self._reason is None:
             raise UpstreamCut("the stream ended without a finish reason")
+        events += [OpaquePart("gemini", kind, text) for kind, text in self._sources.items()]
         reason = "content_filter" if self._blocked else FINISH_REASONS.get(self._reason, "unknown")
         if reason == "stop" and self._calls:
             reason = "tool_calls"
@@ -135,6 +140,15 @@ class _Reading:
                     self._part(raw, events)
             except DecodeError as error:
                 raise UpstreamInvalid(f"a part of the answer can't be read: {error}") from error
+        if candidate.logprobs_result is not None and candidate.logprobs_result.chosen_candidates:
+            events.append(OpaquePart("openai", "logprobs", _logprobs(candidate.logprobs_result)))
+        for kind, raw in (
+            ("groundingMetadata", candidate.grounding_metadata),
+            ("citationMetadata", candidate.citation_metadata),
+            ("urlContextMetadata", candidate.url_context_metadata),
+        ):
+            if bytes(raw) not in _NOTHING:
+                self._sources[kind] = bytes(raw).decode()
         if candidate.finish_reason is not None:
             self._reason = candidate.finish_reason
             self._message = candidate.finish_message
@@ -205,3 +219,17 @@ def _account(usage: wire.UsageMetadata) -> TokenUsage | None:
         output=(usage.candidates_token_count or 0) + thoughts,
         reasoning=thoughts,
     )
+
+
+def _logprobs(result: wire.LogprobsResult) -> str:
+    """In OpenAI's form, the only dialect that shows them."""
+    tops = result.top_candidates or []
+    content = []
+    for index, chosen in enumerate(result.chosen_candidates or ()):
+        near = tops[index].candidates or [] if index < len(tops) else []
+        content.append({**_logprob(chosen), "top_logprobs": [_logprob(one) for one in near]})
+    return encode({"content": content, "refusal": None}).decode()
+
+
+def _logprob(one: wire.LogprobCandidate) -> dict[str, object]:
+    return {"token": one.token, "logprob": one.log_probability, "bytes": list(one.token.encode())}
