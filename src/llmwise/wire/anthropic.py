@@ -86,7 +86,7 @@ class ToolUseBlock(Struct, frozen=True, tag="tool_use"):
 
 class ToolResultBlock(Struct, frozen=True, tag="tool_result"):
     tool_use_id: str
-    content: "str | list[TextBlock | ImageBlock | DocumentBlock] | UnsetType" = UNSET
+    content: "str | list[TextBlock | ImageBlock | DocumentBlock | Raw] | UnsetType" = UNSET
     is_error: bool | UnsetType = UNSET
     cache_control: CacheControl | UnsetType | None = UNSET
 
@@ -152,7 +152,7 @@ class MessagesRequest(Struct, frozen=True):
 
     model: str
     max_tokens: int
-    messages: list[Turn]
+    messages: list[Turn] | Raw
     system: list[TextBlock] | UnsetType = UNSET
     tools: list[Tool] | Raw | UnsetType = UNSET
     tool_choice: ToolChoice | Raw | UnsetType = UNSET
@@ -227,6 +227,13 @@ class Message(Struct, frozen=True):
     usage: Usage = Usage()
     type: str = "message"
     role: str = "assistant"
+    llmwise: Any = UNSET
+
+
+class TokenCount(Struct, frozen=True, gc=False):
+    """https://platform.claude.com/docs/en/api/messages-count-tokens (2026-11-22)."""
+
+    input_tokens: int
 
 
 class ErrorDetail(Struct, frozen=True):

@@ -145,11 +145,32 @@ class AnsweredContent(Struct, frozen=True):
     parts: list[Raw] | None = None
 
 
+class LogprobCandidate(Struct, frozen=True, rename="camel", gc=False):
+    token: str = ""
+    log_probability: float = 0.0
+
+
+class TopCandidates(Struct, frozen=True, gc=False):
+    candidates: list[LogprobCandidate] | None = None
+
+
+class LogprobsResult(Struct, frozen=True, rename="camel"):
+    """By the answer's tokens: the one that was chosen, and the likeliest.
+    https://ai.google.dev/api/generate-content#LogprobsResult (2026-11-22)."""
+
+    chosen_candidates: list[LogprobCandidate] | None = None
+    top_candidates: list[TopCandidates] | None = None
+
+
 class Candidate(Struct, frozen=True, rename="camel"):
     content: AnsweredContent | None = None
     finish_reason: str | None = None
     finish_message: str | None = None
     index: int = 0
+    logprobs_result: LogprobsResult | None = None
+    grounding_metadata: Raw = Raw()
+    citation_metadata: Raw = Raw()
+    url_context_metadata: Raw = Raw()
 
 
 class PromptFeedback(Struct, frozen=True, rename="camel"):

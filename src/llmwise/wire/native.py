@@ -256,9 +256,14 @@ class DoneEvent(Struct):
     warnings: list[Warning]
 
 
+Fallbacks: TypeAlias = Annotated[list[Name], Meta(min_length=1, max_length=8)]
+
+
 class CompareBody(Struct, forbid_unknown_fields=True):
     """`POST /compare`. `models` are different ones, also after their aliases are resolved, and `auto` is none of them.
-    `stream` is true when absent."""
+    `stream` is true when absent. `fallback` maps one of the models to those that are tried in its place.
+    `source_timeout_s` is how long one model may take, `min_sources` how many must answer (1), `max_cost` in USD stops
+    before more is spent. `dry_run` asks no model and answers an estimate."""
 
     models: Annotated[list[Name], Meta(min_length=2, max_length=9)]
     messages: Annotated[list[Message], Meta(min_length=1)]
@@ -269,10 +274,239 @@ class CompareBody(Struct, forbid_unknown_fields=True):
     semantic_top_k: Annotated[int, Meta(ge=1, le=12)] | None = None
     semantic_min_score: Annotated[float, Meta(ge=0, le=1)] | None = None
     conversation_id: Annotated[str, Meta(max_length=256)] | None = None
+    fallback: dict[str, Fallbacks] | None = None
+    source_timeout_s: Annotated[float, Meta(gt=0, le=3600)] | None = None
+    min_sources: Annotated[int, Meta(ge=1, le=9)] | None = None
+    max_cost: Annotated[float, Meta(ge=0, le=1_000_000)] | None = None
+    dry_run: bool = False
+
+
+class BlendBody(Struct, forbid_unknown_fields=True):
+    """`POST /blend`. `models` are different ones: 2 to 6, and exactly one for `self_moa`. `synthesizer` writes the
+    answer; absent, the best rated of the models. `layers` are `moa`'s, `samples` are `self_moa`'s. The rest is as in
+    `CompareBody`; `min_sources` counts the first round's answers."""
+
+    models: Annotated[list[Name], Meta(min_length=1, max_length=6)]
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    strategy: Literal["consensus", "council", "best_of", "chain", "moa", "self_moa"] = "consensus"
+    synthesizer: Name | None = None
+    layers: Annotated[int, Meta(ge=1, le=3)] | None = None
+    samples: Annotated[int, Meta(ge=2, le=8)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=128_000)] | None = None
+    stream: bool = True
+    semantic_memory: bool | None = None
+    semantic_top_k: Annotated[int, Meta(ge=1, le=12)] | None = None
+    semantic_min_score: Annotated[float, Meta(ge=0, le=1)] | None = None
+    conversation_id: Annotated[str, Meta(max_length=256)] | None = None
+    fallback: dict[str, Fallbacks] | None = None
+    source_timeout_s: Annotated[float, Meta(gt=0, le=3600)] | None = None
+    min_sources: Annotated[int, Meta(ge=1, le=9)] | None = None
+    max_cost: Annotated[float, Meta(ge=0, le=1_000_000)] | None = None
+    dry_run: bool = False
+
+
+class JudgeBody(Struct, forbid_unknown_fields=True):
+    """`POST /judge`. `contestants` are different models, and `judge` is none of them. `criteria` are sentences; absent,
+    correctness, completeness and usefulness. The rest is as in `CompareBody`."""
+
+    contestants: Annotated[list[Name], Meta(min_length=2, max_length=4)]
+    judge: Name
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    criteria: Annotated[list[Annotated[str, Meta(min_length=1, max_length=2000)]], Meta(max_length=16)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=128_000)] | None = None
+    stream: bool = True
+    semantic_memory: bool | None = None
+    semantic_top_k: Annotated[int, Meta(ge=1, le=12)] | None = None
+    semantic_min_score: Annotated[float, Meta(ge=0, le=1)] | None = None
+    conversation_id: Annotated[str, Meta(max_length=256)] | None = None
+    fallback: dict[str, Fallbacks] | None = None
+    source_timeout_s: Annotated[float, Meta(gt=0, le=3600)] | None = None
+    min_sources: Annotated[int, Meta(ge=1, le=9)] | None = None
+    max_cost: Annotated[float, Meta(ge=0, le=1_000_000)] | None = None
+    dry_run: bool = False
+
+
+class CallCost(Struct):
+    """One call of an estimate, in USD. `certain`: it is made whatever the others say."""
+
+    role: Literal["source", "synthesis", "judge", "check"]
+    model: str
+    certain: bool
+    least: float | None
+    likely: float | None
+
+
+class EstimateAnswer(Struct):
+    """The answer to `dry_run`, in USD; no model was asked. `least` is the sum with answers of one token, below which the
+    call can't come out; `likely` with answers of `max_tokens`, or of a typical length. `null`: a price isn't known."""
+
+    id: str
+    mode: str
+    dry_run: bool
+    least: float | None
+    likely: float | None
+    credits_likely: float | None
+    calls: list[CallCost]
+    warnings: list[Warning]
+
+
+class SourceResult(Struct):
+    """One model's part of a blend or a judgement. `status` is `complete` or `failed`, and then there is an `error`.
+    `layer` counts the rounds from 1."""
+
+    model: str
+    status: Literal["complete", "failed"]
+    layer: int
+    content: str
+    latency_ms: int
+    ttft_ms: int | None
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+    finish_reason: str | None
+    provider: str
+    resolved_model: str
+    error: str | UnsetType = UNSET
+    code: str | UnsetType = UNSET
+    status_code: int | UnsetType = UNSET
+
+
+class SourceEvent(SourceResult):
+    """`SourceResult` as an event, as soon as the source has ended."""
+
+    event: Literal["source"] = "source"
+
+
+class SourceBegunEvent(Struct):
+    """A source has begun to answer; `source` comes again when it has ended."""
+
+    event: str
+    model: str
+    status: Literal["started"]
+    layer: int
+    latency_ms: int
+
+
+class SynthesizingEvent(Struct):
+    """The sources are here; `model` begins to write."""
+
+    event: str
+    model: str
+
+
+class BlendAnswer(Struct):
+    """The JSON answer of `POST /blend`. `source_models` are those that answered, `candidates` how many answers the last
+    step read, `synthesizer` who wrote `content`. Sums are over all calls."""
+
+    id: str
+    mode: str
+    content: str
+    strategy: str
+    source_models: list[str]
+    synthesizer: str
+    latency_ms: int
+    candidates: int
+    layers: int | None
+    samples: int | None
+    prompts: str
+    finish_reason: str
+    cost: float | None
+    credits_charged: float | None
+    credits_remaining: float | None
+    conversation_id: str | None
+    semantic_memory_used: bool
+    semantic_memory_hits: int
+    sources: list[SourceResult]
+    warnings: list[Warning]
+
+
+class BlendDoneEvent(Struct):
+    """The last event of a blend that came to an answer."""
+
+    event: str
+    id: str
+    strategy: str
+    source_models: list[str]
+    synthesizer: str
+    resolved_model: str
+    latency_ms: int
+    candidates: int
+    layers: int | None
+    samples: int | None
+    prompts: str
+    finish_reason: str
+    cost: float | None
+    credits_charged: float | None
+    credits_remaining: float | None
+    byok: bool
+    conversation_id: str | None
+    semantic_memory_used: bool
+    semantic_memory_hits: int
+    warnings: list[Warning]
+
+
+class VerdictScore(Struct):
+    """`score` is 0 to 10, the mean over the judge's readings, and `null` when there was nothing to compare with. Equal
+    scores share a rank, from 1."""
+
+    model: str
+    rank: int
+    score: float | None
+    reasoning: str
+
+
+class VerdictOrder(Struct):
+    """One reading of the judge: the answers in the order in which it saw them, and its scores."""
+
+    models: list[str]
+    scores: list[float]
+
+
+class Verdict(Struct):
+    """`tied` are the models that share the first rank, when several do; the `winner` is then the one whose worst score
+    was the best, and of those the one named first. `disagreement`: the two orders have no best model in common."""
+
+    winner: str
+    scores: list[VerdictScore]
+    overall: str
+    tied: list[str]
+    disagreement: bool
+    orders: list[VerdictOrder]
+
+
+class VerdictEvent(Verdict):
+    """`Verdict` as an event."""
+
+    event: Literal["verdict"] = "verdict"
+
+
+class JudgeAnswer(Struct):
+    """The JSON answer of `POST /judge`: `contestants` in the order in which they were named. Sums are over all calls."""
+
+    id: str
+    mode: str
+    verdict: Verdict
+    winner_response: SourceResult
+    contestants: list[SourceResult]
+    judge: str
+    criteria: list[str]
+    prompts: str
+    latency_ms: int
+    judge_cost: float | None
+    cost: float | None
+    credits_charged: float | None
+    credits_remaining: float | None
+    conversation_id: str | None
+    semantic_memory_used: bool
+    semantic_memory_hits: int
+    warnings: list[Warning]
 
 
 class CompareResponse(Struct):
-    """One model's part of a comparison. With `error` it failed, and `code` and `status_code` say how."""
+    """One model's part of a comparison. With `error` it failed, and `code` and `status_code` say how. `resolved_model`
+    is who answered in the end: the model, or one of its fallbacks."""
 
     model: str
     content: str
@@ -283,6 +517,7 @@ class CompareResponse(Struct):
     cost: float | None
     finish_reason: str | None
     provider: str
+    resolved_model: str
     reasoning: str | None
     tool_calls: list[ToolCall] | None
     usage_estimated: bool

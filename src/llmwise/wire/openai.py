@@ -11,7 +11,7 @@ that the specification requires are always written, null or not, and the optiona
 
 from typing import Any, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.json import Decoder, Encoder
 
 # --- requests ---------------------------------------------------------------------------------------------------------
@@ -76,6 +76,20 @@ class ToolCall(Struct, frozen=True, gc=False, tag_field="type", tag="function"):
     function: FunctionCall
 
 
+class CustomCall(Struct, frozen=True, gc=False):
+    """`input` is free text."""
+
+    name: str
+    input: str
+
+
+class CustomToolCall(Struct, frozen=True, gc=False, tag_field="type", tag="custom"):
+    """https://platform.openai.com/docs/guides/function-calling#custom-tools (2026-11-22)."""
+
+    id: str
+    custom: CustomCall
+
+
 class ReasoningDetail(Struct, frozen=True, omit_defaults=True, gc=False):
     """A piece of OpenRouter's `reasoning_details`: type `reasoning.text` (with the `signature` that closes it),
     `reasoning.summary` or `reasoning.encrypted`. Goes back as it came.
@@ -98,8 +112,9 @@ class Message(Struct, frozen=True, omit_defaults=True, gc=False):
     role: str
     content: str | list[ContentPart] | None = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCall | CustomToolCall] | None = None
     tool_call_id: str | None = None
+    function_call: FunctionCall | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -116,16 +131,32 @@ class FunctionDefinition(Struct, frozen=True, omit_defaults=True, gc=False):
     strict: bool | None = None
 
 
-class Tool(Struct, frozen=True, gc=False, tag_field="type", tag="function"):
-    function: FunctionDefinition
+class Tool(Struct, frozen=True, omit_defaults=True, gc=False):
+    """`function` is set where the type is that; what other types have (`custom`, a vendor's own) is not looked into."""
+
+    type: str = "function"
+    function: FunctionDefinition | None = None
 
 
 class FunctionName(Struct, frozen=True, gc=False):
     name: str
 
 
-class NamedToolChoice(Struct, frozen=True, gc=False, tag_field="type", tag="function"):
-    function: FunctionName
+class AllowedTools(Struct, frozen=True, gc=False):
+    """`tools` are choices of tools by their name. https://platform.openai.com/docs/guides/function-calling#tool-choice
+    (2026-11-22)."""
+
+    mode: Literal["auto", "required"]
+    tools: list["NamedToolChoice"]
+
+
+class NamedToolChoice(Struct, frozen=True, gc=False):
+    """`type` says which other member is set: `function`, `custom` or `allowed_tools`."""
+
+    type: str = "function"
+    function: FunctionName | None = None
+    custom: FunctionName | None = None
+    allowed_tools: AllowedTools | None = None
 
 
 class JSONSchema(Struct, frozen=True, omit_defaults=True, gc=False, rename={"schema_": "schema"}):
@@ -219,12 +250,20 @@ class ReceivedFunction(Struct, frozen=True, gc=False):
     arguments: str | dict[str, Any] | None = None
 
 
+class ReceivedCustom(Struct, frozen=True, gc=False):
+    """`input` is text, or a fragment of it."""
+
+    name: str | None = None
+    input: str | None = None
+
+
 class ReceivedToolCall(Struct, frozen=True, gc=False):
     """A whole call, or a fragment: then `id` and `name` come with the first one only."""
 
     index: int | None = None
     id: str | None = None
     function: ReceivedFunction | None = None
+    custom: ReceivedCustom | None = None
 
 
 class ReceivedMessage(Struct, frozen=True, gc=False):
@@ -238,7 +277,7 @@ class ReceivedMessage(Struct, frozen=True, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     reasoning_details: list[ReasoningDetail] | None = None
-    refusal: str | None = None
+    refusal: str | UnsetType | None = UNSET
     tool_calls: list[ReceivedToolCall] | None = None
     annotations: list[Any] | None = None
     audio: dict[str, Any] | None = None
@@ -253,7 +292,7 @@ class ReceivedChoice(Struct, frozen=True, gc=False):
     delta: ReceivedMessage | None = None
     message: ReceivedMessage | None = None
     finish_reason: str | None = None
-    logprobs: dict[str, Any] | None = None
+    logprobs: dict[str, Any] | UnsetType | None = UNSET
     usage: Usage | None = None
     error: Any = None
 
@@ -272,8 +311,10 @@ class Received(Struct, frozen=True, gc=False):
     id: str | None = None
     model: str | None = None
     object: str | None = None
+    created: Any = None
     choices: list[ReceivedChoice] | None = None
     usage: Usage | None = None
+    llmwise: Any = UNSET
     x_groq: GroqExtension | None = None
     error: Any = None
 
@@ -298,7 +339,7 @@ class ModelList(Struct, frozen=True):
 class CompletionMessage(Struct, frozen=True, omit_defaults=True, gc=False, tag_field="role", tag="assistant"):
     content: str | None
     refusal: str | None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCall | CustomToolCall] | None = None
     reasoning_content: str | None = None
     reasoning_details: list[ReasoningDetail] | None = None
     annotations: list[Any] | None = None
@@ -328,13 +369,19 @@ class FunctionDelta(Struct, frozen=True, omit_defaults=True):
     name: str | None = None
 
 
+class CustomDelta(Struct, frozen=True, omit_defaults=True):
+    input: str
+    name: str | None = None
+
+
 class ToolCallDelta(Struct, frozen=True, omit_defaults=True):
-    """`id`, `type` and the function's name belong to the first fragment only."""
+    """`id`, `type` and the tool's name belong to the first fragment only."""
 
     index: int
-    function: FunctionDelta
+    function: FunctionDelta | None = None
     id: str | None = None
-    type: Literal["function"] | None = None
+    type: Literal["function", "custom"] | None = None
+    custom: CustomDelta | None = None
 
 
 class Delta(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -351,7 +398,7 @@ class ChunkChoice(Struct, frozen=True, omit_defaults=True, gc=False):
     index: int
     delta: Delta
     finish_reason: str | None
-    logprobs: dict[str, Any] | None = None
+    logprobs: dict[str, Any] | Raw | None = None
 
 
 class Chunk(Struct, frozen=True, omit_defaults=True, gc=False, tag_field="object", tag="chat.completion.chunk"):

@@ -86,6 +86,14 @@ class SSEDecoder:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
+def encode(frame: Frame) -> bytes:
+    """The frame's bytes, with its blank line."""
+    data = frame.data.replace(b"\n", b"\ndata: ") if b"\n" in frame.data else frame.data
+    if frame.event is None:
+        return b"data: %b\n\n" % data
+    return b"event: %b\ndata: %b\n\n" % (frame.event.encode(), data)
+
+
 def _frame(block: bytes) -> Frame | None:
     if b"\n" not in block and block[:6] == b"data: ":  # what nearly every frame is
         return Frame(block[6:])

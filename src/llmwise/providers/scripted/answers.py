@@ -1,7 +1,9 @@
 """What a scripted provider answers: no model is asked, the answer says so, and the same question gets the same one."""
 
+import hashlib
 import json
 import re
+import struct
 from collections.abc import Iterator
 
 from msgspec import Struct
@@ -17,13 +19,16 @@ FINGERPRINT = "scripted"
 SIGNATURE = "c2NyaXB0ZWQ="
 """The proof that closes scripted thinking in Anthropic's format: base64 of `scripted`."""
 
+EMBEDDING_DIMENSIONS = 64
 _QUOTED_CHARACTERS = 60
 _PIECE = re.compile(r"\s*\S+|\s+")
 
 
 class Question(Struct, frozen=True):
     """As much of a request as an answer depends on. `asked` is the last user turn's text, `tool_result` whether the
-    conversation ends in a tool's answer, `report_usage` whether a stream is to report tokens (OpenAI's option)."""
+    conversation ends in a tool's answer, `report_usage` whether a stream is to report tokens (OpenAI's option).
+    `custom` names the tools that take free text (OpenAI's), `logprobs` says how many of the likeliest tokens are wanted
+    at each place beside the chosen one; `None`: no probabilities."""
 
     model: str
     stream: bool
@@ -36,6 +41,8 @@ class Question(Struct, frozen=True):
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     report_usage: bool = True
+    custom: frozenset[str] = frozenset()
+    logprobs: int | None = None
 
 
 class Call(Struct, frozen=True):
@@ -64,6 +71,14 @@ class Answer(Struct, frozen=True):
 def roughly_tokens(text: str) -> int:
     """Four characters a token, the rule of thumb for English."""
     return (len(text) + 3) // 4
+
+
+def vector(text: str, dimensions: int) -> list[float]:
+    """Numbers that depend on the text alone, of length 1 and without meaning."""
+    stream = hashlib.shake_128(text.encode()).digest(2 * dimensions)
+    raw = [value - 32767.5 for value in struct.unpack(f"<{dimensions}H", stream)]
+    length = sum(value * value for value in raw) ** 0.5
+    return [value / length for value in raw]
 
 
 def pieces(text: str) -> list[str]:

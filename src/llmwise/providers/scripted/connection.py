@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
         self._write(self._h11.send(event) or b"")
 
     def _write(self, data: bytes) -> None:
-        if data:
+        if data and not self._transport.is_closing():
             self._transport.write(data)
 
     def _reject(self, status: int, message: str) -> None:

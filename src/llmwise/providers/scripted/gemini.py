@@ -13,7 +13,16 @@ from msgspec import Struct
 from llmwise.domain.events import FinishReason
 from llmwise.domain.requests import ResponseFormat, Tool, ToolChoice
 from llmwise.domain.usage import TokenUsage
-from llmwise.providers.scripted.answers import Answer, Call, Question, pieces, roughly_tokens
+from llmwise.providers.scripted.answers import (
+    EMBEDDING_DIMENSIONS,
+    SIGNATURE,
+    Answer,
+    Call,
+    Question,
+    pieces,
+    roughly_tokens,
+    vector,
+)
 from llmwise.providers.scripted.dialect import (
     ERROR_WORDS,
     BadRequest,
@@ -85,6 +94,8 @@ class _Generation(Struct, rename="camel"):
     response_mime_type: str | None = None
     response_schema: JSONObject | None = None
     response_json_schema: JSONObject | None = None
+    response_logprobs: bool | None = None
+    logprobs: int | None = None
 
 
 class _Request(Struct, rename="camel"):
@@ -95,7 +106,17 @@ class _Request(Struct, rename="camel"):
     generation_config: _Generation | None = None
 
 
+class _EmbedContent(Struct, rename="camel"):
+    content: _Content
+    output_dimensionality: int | None = None
+
+
+class _Batch(Struct):
+    requests: list[_EmbedContent]
+
+
 _decode = msgspec.json.Decoder(_Request).decode
+_decode_batch = msgspec.json.Decoder(_Batch).decode
 
 
 class Gemini:
@@ -128,11 +149,25 @@ class Gemini:
             response_format=_response_format(generation),
             max_tokens=generation.max_output_tokens,
             stop=tuple(generation.stop_sequences or ()),
+            logprobs=(generation.logprobs or 0) if generation.response_logprobs else None,
         )
 
     def count_tokens(self, call: HTTPCall) -> tuple[str, bytes]:
         """The model's name and the answer. Raises `BadRequest`."""
         return call.model or "", encoded({"totalTokens": _input_tokens(self._request(call))})
+
+    def embeddings(self, call: HTTPCall) -> tuple[str, bytes]:
+        """The model's name and the answer. Raises `BadRequest`."""
+        try:
+            batch = _decode_batch(call.body)
+        except msgspec.MsgspecError as error:
+            raise BadRequest(str(error)) from error
+        rows = [
+            {"values": vector(_text(one.content), one.output_dimensionality or EMBEDDING_DIMENSIONS)}
+            for one in batch.requests
+        ]
+        tokens = sum(roughly_tokens(_text(one.content)) for one in batch.requests)
+        return call.model or "", encoded({"embeddings": rows, "usageMetadata": {"promptTokenCount": tokens}})
 
     def body(self, question: Question, answer: Answer) -> bytes:
         parts: list[JSONObject] = []
@@ -140,14 +175,15 @@ class Gemini:
             parts.append({"text": answer.reasoning, "thought": True})
         if answer.text or not answer.calls:
             parts.append({"text": answer.text})
-        parts += [_call(call) for call in answer.calls]
-        return _chunk(answer, parts, finish=True, usage=answer.usage)
+        parts += [_call(call, signed=not number and bool(answer.reasoning)) for number, call in enumerate(answer.calls)]
+        logprobs = _logprobs(question, *pieces(answer.text))
+        return _chunk(answer, parts, finish=True, usage=answer.usage, logprobs=logprobs)
 
     def frames(self, question: Question, answer: Answer) -> list[Frame]:
         return list(self._frames(question, answer))
 
     def text_frame(self, question: Question, answer: Answer, text: str) -> Frame:
-        return Frame(_chunk(answer, [{"text": text}]), content=True)
+        return Frame(_chunk(answer, [{"text": text}], logprobs=_logprobs(question, text)), content=True)
 
     def error(self, refusal: Refusal) -> bytes:
         status = refusal.status
@@ -190,8 +226,9 @@ class Gemini:
             yield Frame(_chunk(answer, [{"text": piece, "thought": True}]), content=True)
         for piece in pieces(answer.text):
             yield self.text_frame(question, answer, piece)
-        for call in answer.calls:
-            yield Frame(_chunk(answer, [_call(call)]), content=True)
+        for number, call in enumerate(answer.calls):
+            part = _call(call, signed=not number and bool(answer.reasoning))
+            yield Frame(_chunk(answer, [part]), content=True)
         yield Frame(_chunk(answer, [{"text": ""}], finish=True, usage=answer.usage), closing=True)
 
 
@@ -239,13 +276,36 @@ def _response_format(generation: _Generation) -> ResponseFormat | None:
     return ResponseFormat("json_object") if generation.response_mime_type == "application/json" else None
 
 
-def _call(call: Call) -> JSONObject:
-    """No id: Gemini gives none, and tells calls apart by their order."""
-    return {"functionCall": {"name": call.name, "args": msgspec.Raw(call.arguments.encode())}}
+def _call(call: Call, *, signed: bool) -> JSONObject:
+    """No id: Gemini gives none, and tells calls apart by their order. After thinking the first of a turn is signed."""
+    part: JSONObject = {"functionCall": {"name": call.name, "args": msgspec.Raw(call.arguments.encode())}}
+    return {**part, "thoughtSignature": SIGNATURE} if signed else part
 
 
-def _chunk(answer: Answer, parts: list[JSONObject], *, finish: bool = False, usage: TokenUsage | None = None) -> bytes:
+def _logprobs(question: Question, *tokens: str) -> JSONObject | None:
+    """Made up: the chosen token is the likeliest, each other half as likely as the one before."""
+    if question.logprobs is None:
+        return None
+    chosen, top = [], []
+    for token in tokens:
+        ranked = [token, *(f"{token}{rank}" for rank in range(1, question.logprobs))]
+        rows = [{"token": t, "tokenId": rank, "logProbability": -0.7 * (rank + 1)} for rank, t in enumerate(ranked)]
+        chosen.append(rows[0])
+        top.append({"candidates": rows[: question.logprobs]})
+    return {"chosenCandidates": chosen, "topCandidates": top}
+
+
+def _chunk(
+    answer: Answer,
+    parts: list[JSONObject],
+    *,
+    finish: bool = False,
+    usage: TokenUsage | None = None,
+    logprobs: JSONObject | None = None,
+) -> bytes:
     candidate: JSONObject = {"content": {"parts": parts, "role": "model"}, "index": 0}
+    if logprobs is not None:
+        candidate["logprobsResult"] = logprobs
     if finish:
         candidate["finishReason"] = _FINISH[answer.finish]
     chunk: JSONObject = {"candidates": [candidate], "modelVersion": answer.model, "responseId": answer.id}

@@ -5,7 +5,6 @@ https://platform.openai.com/docs/api-reference/chat and .../chat-streaming (read
 """
 
 import base64
-import hashlib
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from llmwise.domain.events import FinishReason
 from llmwise.domain.requests import ResponseFormat, Tool, ToolChoice
 from llmwise.domain.usage import TokenUsage
 from llmwise.providers.scripted.answers import (
+    EMBEDDING_DIMENSIONS,
     FINGERPRINT,
     Answer,
     Call,
@@ -24,6 +24,7 @@ from llmwise.providers.scripted.answers import (
     argument_pieces,
     pieces,
     roughly_tokens,
+    vector,
 )
 from llmwise.providers.scripted.dialect import (
     ERROR_WORDS,
@@ -39,8 +40,6 @@ from llmwise.providers.scripted.dialect import (
 _FINISH: dict[FinishReason, str] = {"unknown": "scripted_unknown"}
 _TYPES = {403: "permission_error", 429: "requests", 503: "service_unavailable", 529: "overloaded_error"}
 _CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
-
-EMBEDDING_DIMENSIONS = 64
 
 
 class _Part(Struct):
@@ -66,7 +65,13 @@ class _Function(Struct):
 
 
 class _Tool(Struct):
-    function: _Function
+    type: str = "function"
+    function: _Function | None = None
+    custom: _Function | None = None
+
+    @property
+    def named(self) -> _Function:
+        return self.function or self.custom or _Function(self.type)
 
 
 class _Name(Struct):
@@ -74,7 +79,9 @@ class _Name(Struct):
 
 
 class _Choice(Struct):
-    function: _Name
+    type: str = "function"
+    function: _Name | None = None
+    custom: _Name | None = None
 
 
 class _Schema(Struct):
@@ -101,6 +108,8 @@ class _Request(Struct):
     response_format: _Format | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
     stop: str | list[str] | None = None
 
 
@@ -142,8 +151,7 @@ class OpenAI:
             asked=next((message.text for message in reversed(request.messages) if message.role == "user"), ""),
             input_tokens=sum(roughly_tokens(message.text) for message in request.messages),
             tools=tuple(
-                Tool(tool.function.name, tool.function.description, tool.function.parameters)
-                for tool in request.tools or ()
+                Tool(tool.named.name, tool.named.description, tool.named.parameters) for tool in request.tools or ()
             ),
             tool_choice=_tool_choice(request.tool_choice),
             tool_result=request.messages[-1].role == "tool",
@@ -151,6 +159,8 @@ class OpenAI:
             max_tokens=request.max_completion_tokens or request.max_tokens,
             stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
             report_usage=request.stream_options is not None and request.stream_options.include_usage,
+            custom=frozenset(tool.custom.name for tool in request.tools or () if tool.custom is not None),
+            logprobs=(request.top_logprobs or 0) if request.logprobs else None,
         )
 
     def body(self, question: Question, answer: Answer) -> bytes:
@@ -159,8 +169,9 @@ class OpenAI:
         if answer.reasoning:
             message["reasoning_content"] = answer.reasoning
         if answer.calls:
-            message["tool_calls"] = [_call(call) for call in answer.calls]
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(answer)}
+            message["tool_calls"] = [_call(question, call) for call in answer.calls]
+        logprobs = _logprobs(question, *pieces(answer.text))
+        choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": _finish(answer)}
         whole = _envelope(answer, "chat.completion") | {"choices": [choice]}
         if answer.usage is not None:
             whole["usage"] = _usage(answer.usage)
@@ -170,7 +181,7 @@ class OpenAI:
         return list(self._frames(question, answer))
 
     def text_frame(self, question: Question, answer: Answer, text: str) -> Frame:
-        return _chunk(question, answer, {"content": text}, content=True)
+        return _chunk(question, answer, {"content": text}, content=True, logprobs=_logprobs(question, text))
 
     def error(self, refusal: Refusal) -> bytes:
         status = refusal.status
@@ -194,10 +205,13 @@ class OpenAI:
         for piece in pieces(answer.text):
             yield self.text_frame(question, answer, piece)
         for index, call in enumerate(answer.calls):
-            opening = {"index": index} | _call(call, arguments="")
+            opening = {"index": index} | _call(question, call, arguments="")
             yield _chunk(question, answer, {"tool_calls": [opening]}, content=True)
             for piece in argument_pieces(call.arguments):
-                fragment = {"index": index, "function": {"arguments": piece}}
+                part = (
+                    {"custom": {"input": piece}} if call.name in question.custom else {"function": {"arguments": piece}}
+                )
+                fragment = {"index": index} | part
                 yield _chunk(question, answer, {"tool_calls": [fragment]}, content=True)
         yield _chunk(question, answer, {}, finish=_finish(answer))
         if question.report_usage and answer.usage is not None:
@@ -217,10 +231,10 @@ def embeddings(call: HTTPCall) -> tuple[str, bytes]:
     inputs: list[Any] = list(given) if isinstance(given, list) and not _is_tokens(given) else [given]
     rows, tokens = [], 0
     for index, text in enumerate(inputs):
-        vector = _vector(str(text), request.dimensions or EMBEDDING_DIMENSIONS)
-        tokens += roughly_tokens(str(text))
+        numbers = vector(str(text), request.dimensions or EMBEDDING_DIMENSIONS)
+        tokens += roughly_tokens(text) if isinstance(text, str) else len(text)
         packed = request.encoding_format == "base64"
-        shown = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode() if packed else vector
+        shown = base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode() if packed else numbers
         rows.append({"object": "embedding", "index": index, "embedding": shown})
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return request.model, encoded({"object": "list", "data": rows, "model": request.model, "usage": usage})
@@ -230,13 +244,6 @@ def _is_tokens(given: Sequence[object]) -> bool:
     return bool(given) and isinstance(given[0], int)
 
 
-def _vector(text: str, dimensions: int) -> list[float]:
-    stream = hashlib.shake_128(text.encode()).digest(2 * dimensions)
-    raw = [value - 32767.5 for value in struct.unpack(f"<{dimensions}H", stream)]
-    length = sum(value * value for value in raw) ** 0.5
-    return [value / length for value in raw]
-
-
 def _tool_choice(choice: str | _Choice | None) -> ToolChoice | None:
     match choice:
         case None:
@@ -244,7 +251,8 @@ def _tool_choice(choice: str | _Choice | None) -> ToolChoice | None:
         case "auto" | "none" | "required":
             return ToolChoice(choice)
         case _Choice():
-            return ToolChoice("tool", choice.function.name)
+            named = choice.function or choice.custom
+            return ToolChoice("required") if named is None else ToolChoice("tool", named.name)
         case _:
             raise BadRequest(f"Invalid value: {choice!r}. Supported values are: 'none', 'auto', and 'required'.")
 
@@ -270,17 +278,37 @@ def _envelope(answer: Answer, kind: str) -> JSONObject:
 
 
 def _chunk(
-    question: Question, answer: Answer, delta: JSONObject, *, content: bool = False, finish: str | None = None
+    question: Question,
+    answer: Answer,
+    delta: JSONObject,
+    *,
+    content: bool = False,
+    finish: str | None = None,
+    logprobs: JSONObject | None = None,
 ) -> Frame:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+    choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
     chunk = _envelope(answer, "chat.completion.chunk") | {"choices": [choice]}
     if question.report_usage:
         chunk["usage"] = None
     return Frame(encoded(chunk), content=content, closing=finish is not None)
 
 
-def _call(call: Call, arguments: str | None = None) -> JSONObject:
+def _logprobs(question: Question, *tokens: str) -> JSONObject | None:
+    """Made up: the chosen token is the likeliest, each other half as likely as the one before."""
+    if question.logprobs is None:
+        return None
+    content = []
+    for token in tokens:
+        ranked = [token, *(f"{token}{rank}" for rank in range(1, question.logprobs))]
+        top = [{"token": t, "logprob": -0.7 * (rank + 1), "bytes": list(t.encode())} for rank, t in enumerate(ranked)]
+        content.append(top[0] | {"top_logprobs": top[: question.logprobs]})
+    return {"content": content, "refusal": None}
+
+
+def _call(question: Question, call: Call, arguments: str | None = None) -> JSONObject:
     shown = call.arguments if arguments is None else arguments
+    if call.name in question.custom:
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": shown}}
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": shown}}
 
 

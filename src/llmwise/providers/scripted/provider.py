@@ -12,6 +12,7 @@ from typing import Literal, NoReturn, TypeAlias
 from llmwise.domain.errors import GatewayError, UpstreamCut
 from llmwise.domain.events import (
     AttemptEvent,
+    Embedded,
     Finished,
     ReasoningDelta,
     Started,
@@ -22,10 +23,11 @@ from llmwise.domain.events import (
 from llmwise.domain.messages import Family, Text, ToolResult
 from llmwise.domain.models import ModelCard
 from llmwise.domain.ports import Exchange
-from llmwise.domain.requests import ChatRequest
+from llmwise.domain.requests import ChatRequest, EmbeddingRequest, Request
 from llmwise.domain.usage import TokenUsage
 from llmwise.providers.scripted import script as faults
 from llmwise.providers.scripted.answers import (
+    EMBEDDING_DIMENSIONS,
     SIGNATURE,
     Answer,
     Question,
@@ -33,8 +35,11 @@ from llmwise.providers.scripted.answers import (
     compose,
     pieces,
     roughly_tokens,
+    vector,
 )
+from llmwise.providers.scripted.dialect import encoded
 from llmwise.providers.scripted.refusals import AmidAnswer, BeforeAnswer, error_amid, error_before
+from llmwise.providers.scripted.responses import reasoning_item
 from llmwise.providers.scripted.script import Cue, Playback, Script
 
 Sleep: TypeAlias = Callable[[float], Awaitable[object]]
@@ -50,7 +55,7 @@ class Received:
 
     __slots__ = ("fault", "model", "nth", "outcome", "request", "stream")
 
-    def __init__(self, request: ChatRequest, model: str, nth: int, fault: str) -> None:
+    def __init__(self, request: Request, model: str, nth: int, fault: str) -> None:
         self.request = request
         self.model = model
         self.nth = nth
@@ -101,19 +106,10 @@ class ScriptedProvider:
         self._playback.start(script)
 
     async def send(self, request: ChatRequest, target: ModelCard) -> Exchange:
-        model = target.upstream
-        cue = self._playback.next(model)
-        received = Received(request, model, cue.nth, cue.rule.fault)
-        self.received.append(received)
-        self._open.add(received)
-        try:
-            return await self._answered(request, model, cue, received)
-        except GatewayError:
-            self.settle(received, "refused")
-            raise
-        except asyncio.CancelledError:
-            self.settle(received, "closed")
-            raise
+        return await self._ask(request, target.upstream)
+
+    async def embed(self, request: EmbeddingRequest, target: ModelCard) -> Exchange:
+        return await self._ask(request, target.upstream)
 
     async def aclose(self) -> None:
         for received in tuple(self._open):
@@ -129,13 +125,30 @@ class ScriptedProvider:
             self._open.remove(received)
             received.outcome = outcome
 
-    async def _answered(self, request: ChatRequest, model: str, cue: Cue, received: Received) -> Exchange:
+    async def _ask(self, request: Request, model: str) -> Exchange:
+        cue = self._playback.next(model)
+        received = Received(request, model, cue.nth, cue.rule.fault)
+        self.received.append(received)
+        self._open.add(received)
+        try:
+            return await self._answered(request, model, cue, received)
+        except GatewayError:
+            self.settle(received, "refused")
+            raise
+        except asyncio.CancelledError:
+            self.settle(received, "closed")
+            raise
+
+    async def _answered(self, request: Request, model: str, cue: Cue, received: Received) -> Exchange:
         settings, rule = cue.settings, cue.rule
         await self.pause((settings.latency_ms or 0) / 1000)
         if isinstance(rule, faults.Hang):
             await _forever()
         if isinstance(rule, BeforeAnswer):
             raise error_before(rule, self._family, self._name)
+        if isinstance(request, EmbeddingRequest):
+            received.outcome = "open"
+            return _ScriptedExchange(self, received, cue, [(True, _vectors(request, model))])
         answer = compose(question_of(request, model), cue)
         batches = list(_batches(answer, self._family))
         if not request.stream:
@@ -272,6 +285,8 @@ def _batches(answer: Answer, family: Family) -> Iterator[_Batch]:
         yield True, [ReasoningDelta(piece)]
     if answer.reasoning and family == "anthropic":
         yield True, [ReasoningDelta(signature=SIGNATURE)]
+    if answer.reasoning and family == "responses":
+        yield False, [ReasoningDelta(signature=encoded(reasoning_item(answer)).decode())]
     for piece in pieces(answer.text):
         yield True, [TextDelta(piece)]
     for index, call in enumerate(answer.calls):
@@ -288,6 +303,12 @@ def _batches(answer: Answer, family: Family) -> Iterator[_Batch]:
             yield False, [*report]
     else:
         yield False, [*report, end]
+
+
+def _vectors(request: EmbeddingRequest, model: str) -> list[AttemptEvent]:
+    vectors = [vector(str(given), request.dimensions or EMBEDDING_DIMENSIONS) for given in request.inputs]
+    tokens = sum(roughly_tokens(given) if isinstance(given, str) else len(given) for given in request.inputs)
+    return [Started(model=model), Embedded(tuple(vectors)), UsageReport(TokenUsage(input=tokens)), Finished("stop")]
 
 
 async def _forever() -> NoReturn:

@@ -14,9 +14,15 @@ from llmwise.providers.scripted.anthropic import Anthropic
 from llmwise.providers.scripted.dialect import Dialect, Refusal, refusal_of
 from llmwise.providers.scripted.gemini import Gemini
 from llmwise.providers.scripted.openai import OpenAI
+from llmwise.providers.scripted.responses import Responses
 from llmwise.providers.transport import TransportError
 
-_DIALECTS: dict[Family, Dialect] = {"openai": OpenAI(), "anthropic": Anthropic(), "gemini": Gemini()}
+_DIALECTS: dict[Family, Dialect] = {
+    "openai": OpenAI(),
+    "responses": Responses(),
+    "anthropic": Anthropic(),
+    "gemini": Gemini(),
+}
 
 BeforeAnswer: TypeAlias = (
     faults.RateLimit

@@ -1,8 +1,10 @@
-"""The scripted provider over HTTP: one port, three wire formats, faults down to the socket.
+"""The scripted provider over HTTP: one port, four wire formats, faults down to the socket.
 
     POST …/chat/completions, …/embeddings             OpenAI
+    POST …/responses                                  OpenAI's Responses API
     POST …/messages, …/messages/count_tokens          Anthropic
-    POST …/models/{m}:generateContent, :streamGenerateContent, :countTokens          Gemini
+    POST …/models/{m}:generateContent, :streamGenerateContent, :countTokens,
+         :batchEmbedContents                          Gemini
     GET  …/models                                     in the format that path and headers ask for
     GET  /healthz, /_state, /_requests, /_script      POST /_script      DELETE /_requests
 
@@ -13,11 +15,13 @@ client that leaves ends at once what is being played for it.
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode
 
 import msgspec
+from msgspec import Struct
 
 from llmwise.providers.scripted import openai
 from llmwise.providers.scripted.answers import Question, compose
@@ -28,6 +32,7 @@ from llmwise.providers.scripted.gemini import Gemini
 from llmwise.providers.scripted.journal import Entry, Journal, hint, kept_body, redacted
 from llmwise.providers.scripted.openai import OpenAI
 from llmwise.providers.scripted.parsing import ScriptError, parse_script
+from llmwise.providers.scripted.responses import Responses
 from llmwise.providers.scripted.script import Cue, Oversized, Playback, Script
 from llmwise.providers.scripted.steps import Reply, Tokens, answered_with, steps
 
@@ -35,8 +40,23 @@ LISTEN_BACKLOG = 2048
 UNNAMED_MODEL = "scripted"
 """What `/models` lists when the script names none."""
 
-_OPENAI, _ANTHROPIC, _GEMINI = OpenAI(), Anthropic(), Gemini()
-_GEMINI_CALL = re.compile(r"/models/([^/]+):(generateContent|streamGenerateContent|countTokens)$")
+_OPENAI, _RESPONSES, _ANTHROPIC, _GEMINI = OpenAI(), Responses(), Anthropic(), Gemini()
+_GEMINI_CALL = re.compile(r"/models/([^/]+):(generateContent|streamGenerateContent|countTokens|batchEmbedContents)$")
+
+_GEMINI_CALLS: dict[str, Callable[[HTTPCall], Question | tuple[str, bytes]]] = {
+    "generateContent": _GEMINI.question,
+    "streamGenerateContent": _GEMINI.question,
+    "countTokens": _GEMINI.count_tokens,
+    "batchEmbedContents": _GEMINI.embeddings,
+}
+
+
+class Recording(Struct, frozen=True):
+    """An answer that a provider really gave, as it came."""
+
+    body: bytes
+    content_type: str
+    status: int = 200
 
 
 class ScriptedServer:
@@ -52,6 +72,7 @@ class ScriptedServer:
         self._playback = Playback(script)
         self._listener: asyncio.Server | None = None
         self.journal = Journal()
+        self.recording: Recording | None = None  # while set, it is the answer to every call of a model
         self.connections: set[Connection] = set()
         self.closing = False
         self._all_gone = asyncio.Event()
@@ -126,12 +147,17 @@ class ScriptedServer:
         )
         dialect: Dialect
         asked: Question | tuple[str, bytes]
-        dialect = _GEMINI if gemini else _ANTHROPIC if "/messages" in request.path else _OPENAI
+        if gemini:
+            dialect = _GEMINI
+        elif "/messages" in request.path:
+            dialect = _ANTHROPIC
+        else:
+            dialect = _RESPONSES if request.path.endswith("/responses") else _OPENAI
         try:
             if request.method != "POST":
                 raise BadRequest(f"{request.method} is not served at {request.path}", 405)
             if gemini:
-                asked = _GEMINI.count_tokens(call) if gemini[2] == "countTokens" else _GEMINI.question(call)
+                asked = _GEMINI_CALLS[gemini[2]](call)
             elif request.path.endswith("/messages/count_tokens"):
                 asked = _ANTHROPIC.count_tokens(call)
             elif request.path.endswith("/messages"):
@@ -140,6 +166,8 @@ class ScriptedServer:
                 asked = openai.embeddings(call)
             elif request.path.endswith("/chat/completions"):
                 asked = _OPENAI.question(call)
+            elif request.path.endswith("/responses"):
+                asked = _RESPONSES.question(call)
             else:
                 raise BadRequest(f"the scripted server has no {request.path}", 404)
         except BadRequest as error:
@@ -150,6 +178,9 @@ class ScriptedServer:
         stream = isinstance(asked, Question) and asked.stream
         cue = self._playback.next(model)
         entry = self._noted(request, dialect, model, stream, cue.nth, cue.rule.fault, now_s)
+        if self.recording is not None:
+            answer = self.recording
+            return Performance(answered_with(answer.body, answer.status, answer.content_type), entry)
         return Performance(steps(cue, dialect, _reply(asked, cue, now_s), now_s), entry)
 
     def _noted(
