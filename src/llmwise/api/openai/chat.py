@@ -1,10 +1,11 @@
-"""POST /v1/chat/completions and GET /v1/models, on the same engine as every other endpoint."""
+"""POST /v1/chat/completions, on the same engine as every other endpoint."""
 
 import msgspec
 from msgspec import Struct
 
+from llmwise.api.account import answer_headers
+from llmwise.api.admission import most_nanousd, prompt_tokens, reserve
 from llmwise.api.errors import openai_body
-from llmwise.api.frame import Call
 from llmwise.api.http import (
     JSON,
     Caller,
@@ -16,22 +17,26 @@ from llmwise.api.http import (
     admit,
     check_depth,
     decode,
+    openai_limits,
     read_body,
     refuse,
     respond,
 )
+from llmwise.api.intake import planned
+from llmwise.api.openai.choices import ChoicesStream
+from llmwise.api.openai.choices import completion as completions
 from llmwise.api.openai.events import OpenAIStream, completion
 from llmwise.api.openai.translate import ChatBody, to_request
 from llmwise.api.services import Services
 from llmwise.api.streaming import EVENT_STREAM, NO_BUFFERING, NO_CACHE, CallerWatch, stream
 from llmwise.domain.errors import GatewayError, InvalidRequest, Unprocessable
-from llmwise.domain.requests import AUTO, ChatRequest
+from llmwise.domain.requests import ChatRequest
+from llmwise.orchestration import choices
 from llmwise.orchestration.chat import answer
 from llmwise.orchestration.settlement import Ledger
 
 _decoder = msgspec.json.Decoder(ChatBody)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_encode = msgspec.json.Encoder().encode
 
 
 async def chat_completions(services: Services, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,32 +46,28 @@ async def chat_completions(services: Services, scope: Scope, receive: Receive, s
     try:
         caller = await admit(services, scope["headers"], "chat")
         body = parse(await read_body(services, scope, receive))
-        request = body.request
+        request, plan = await planned(services, caller.key, scope["headers"], body.request)
         ledger = Ledger(
             id=request_id,
             key_id=caller.key.id,
             request=request,
-            plan=services.planner.plan(request, services.view()),
+            plan=plan,
             dialect="openai",
             rate_of=services.catalog.rate,
             clock=services.clock,
             recorder=services.recorder,
-            keep_text=services.keep_text,
+            handling=services.handling(caller.principal),
         )
+        together = body.n * most_nanousd(ledger, prompt_tokens(request)) if body.n > 1 else None
+        await reserve(services, caller, ledger, likely_nanousd=together)
         watch = CallerWatch(scope, receive)
         try:
             if request.stream:
-                await stream(
-                    send,
-                    services.mesh.run(request, ledger),
-                    OpenAIStream(ledger, include_usage=body.include_usage),
-                    lambda: [EVENT_STREAM, NO_CACHE, NO_BUFFERING, *_identity(ledger), *caller.headers()],
-                    heartbeat_s=services.heartbeat_s,
-                )
+                await _stream(services, send, caller, request, ledger, body)
             else:
-                result = await answer(services.mesh, request, ledger)
-                headers = [JSON, *_identity(ledger), *caller.headers(), *_account_headers(ledger)]
-                await respond(send, 200, headers, _encode(completion(result, ledger)))
+                answered = await _whole(services, request, ledger, body.n)
+                headers = [JSON, *_identity(ledger), *caller.headers(), *openai_limits(caller), *answer_headers(ledger)]
+                await respond(send, 200, headers, answered)
         finally:
             watch.stop()
     except GatewayError as error:
@@ -75,9 +76,43 @@ async def chat_completions(services: Services, scope: Scope, receive: Receive, s
         return
 
 
+async def _stream(
+    services: Services, send: Send, caller: Caller, request: ChatRequest, ledger: Ledger, body: "Parsed"
+) -> None:
+    def headers() -> Headers:
+        return [
+            EVENT_STREAM,
+            NO_CACHE,
+            NO_BUFFERING,
+            *_identity(ledger),
+            *caller.headers(),
+            *openai_limits(caller),
+            *answer_headers(ledger),
+        ]
+
+    engine, heartbeat_s = services.continuity, services.heartbeat_s
+    if body.n > 1:
+        runs = choices.branches(ledger, request, body.n)
+        several = ChoicesStream(ledger, runs, include_usage=body.include_usage)
+        await stream(send, choices.run(engine, ledger, runs), several, headers, heartbeat_s=heartbeat_s)
+        return
+    one = OpenAIStream(ledger, include_usage=body.include_usage)
+    await stream(send, engine.run(request, ledger), one, headers, heartbeat_s=heartbeat_s)
+
+
+async def _whole(services: Services, request: ChatRequest, ledger: Ledger, n: int) -> bytes:
+    if n > 1:
+        runs = choices.branches(ledger, request, n)
+        return completions(await choices.answers(services.continuity, ledger, runs), ledger, runs)
+    return completion(await answer(services.continuity, request, ledger), ledger)
+
+
 class Parsed(Struct, frozen=True):
+    """`n` is the number of choices."""
+
     request: ChatRequest
     include_usage: bool
+    n: int = 1
 
 
 def parse(body: bytes) -> Parsed:
@@ -87,40 +122,16 @@ def parse(body: bytes) -> Parsed:
     except Unprocessable as error:
         raise InvalidRequest(error.message, **error.details) from error
     for index, tool in enumerate(given.tools or ()):
+        if tool.type == "function" and tool.function is None:
+            raise InvalidRequest(f"tools[{index}].function: is required", param=f"tools[{index}].function")
         if tool.function is not None:
             check_depth(tool.function.parameters, f"tools[{index}].function.parameters")
     if given.response_format is not None and given.response_format.json_schema is not None:
         check_depth(given.response_format.json_schema.schema_, "response_format.json_schema.schema")
     options = given.stream_options
     request = to_request(given, {name: bytes(raw) for name, raw in _fields.decode(body).items()})
-    return Parsed(request, bool(options is not None and options.include_usage))
+    return Parsed(request, bool(options is not None and options.include_usage), given.n or 1)
 
 
 def _identity(ledger: Ledger) -> Headers:
     return [(b"x-request-id", ledger.id.encode())]
-
-
-def _account_headers(ledger: Ledger) -> Headers:
-    final = ledger.final
-    assert final is not None
-    return [(b"x-llmwise-model", final.model.encode()), (b"x-llmwise-provider", final.provider.encode())]
-
-
-class ModelRow(Struct):
-    id: str
-    object: str
-    created: int
-    owned_by: str
-
-
-class ModelList(Struct):
-    """https://platform.openai.com/docs/api-reference/models/list (read 2026-11-22)."""
-
-    object: str
-    data: list[ModelRow]
-
-
-async def list_models(call: Call) -> ModelList:
-    """The catalog and `auto`. `created` is 0: the catalog does not know when a model was made."""
-    rows = [ModelRow(card.id, "model", 0, card.vendor or card.provider) for card in call.services.catalog.models]
-    return ModelList("list", [ModelRow(AUTO, "model", 0, "llmwise"), *rows])

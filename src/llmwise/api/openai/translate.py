@@ -1,6 +1,6 @@
 """OpenAI's chat bodies to domain requests. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, get_args
 
 import msgspec
@@ -32,6 +32,7 @@ from llmwise.domain.requests import (
     Tool,
     ToolChoice,
 )
+from llmwise.orchestration.choices import MAX_CHOICES
 from llmwise.wire import openai as wire
 
 ROLES: dict[str, Role] = {
@@ -62,22 +63,18 @@ class ChatBody(wire.ChatCompletionRequest, frozen=True):
     max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
 
 
-OURS = frozenset({"routing"})
-"""Fields that the gateway itself consumes: they never go on to a provider."""
+OURS = frozenset({"routing", "n"})
+"""Fields that the gateway itself consumes (`n`: see `orchestration.choices`): they never go on to a provider."""
+
+ONLY_OPENAI = "only models behind openai's own API take it"
 
 
 def to_request(body: ChatBody, fields: dict[str, bytes]) -> ChatRequest:
     """`fields` are the body's top-level fields as JSON text. Raises `InvalidRequest`, naming the field."""
     if not body.messages:
         raise InvalidRequest("messages: is empty; give at least one message", param="messages")
-    if body.n is not None and body.n != 1:
-        raise InvalidRequest(f"n = {body.n}: one answer a request; ask again for more", param="n")
-    routing = None
-    if body.routing is not None:
-        fallback = tuple(dict.fromkeys(body.routing.fallback))
-        if len(fallback) > MAX_CHAIN:
-            raise InvalidRequest(f"routing.fallback: {len(fallback)} models; at most {MAX_CHAIN}", param="routing")
-        routing = Routing(fallback, body.routing.strategy)
+    if body.n is not None and not 1 <= body.n <= MAX_CHOICES:
+        raise InvalidRequest(f"n = {body.n}: 1 to {MAX_CHOICES} choices in one request", param="n")
     max_tokens = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     stop = body.stop
     return ChatRequest(
@@ -96,16 +93,30 @@ def to_request(body: ChatBody, fields: dict[str, bytes]) -> ChatRequest:
             body.logprobs,
             body.top_logprobs,
         ),
-        tools=tuple([_tool(tool) for tool in body.tools]) if body.tools else (),
+        tools=tuple([_tool(tool.function) for tool in body.tools if tool.function is not None]) if body.tools else (),
         tool_choice=_tool_choice(body.tool_choice),
         parallel_tool_calls=body.parallel_tool_calls,
         response_format=_response_format(body.response_format),
         thinking=_thinking(body.reasoning_effort),
-        routing=routing,
+        routing=routing_of(body.routing),
         user=body.user,
         metadata=body.metadata if body.metadata is not None else msgspec.UNSET,
-        passthrough=Passthrough("openai", {name: text for name, text in fields.items() if name not in OURS}),
+        passthrough=Passthrough(
+            "openai",
+            {name: text for name, text in fields.items() if name not in OURS},
+            details=tuple(_details(body)),
+        ),
+        verbatim=body.n is None or body.n == 1,
     )
+
+
+def routing_of(given: RoutingField | None) -> Routing | None:
+    if given is None:
+        return None
+    fallback = tuple(dict.fromkeys(given.fallback))
+    if len(fallback) > MAX_CHAIN:
+        raise InvalidRequest(f"routing.fallback: {len(fallback)} models; at most {MAX_CHAIN}", param="routing")
+    return Routing(fallback, given.strategy)
 
 
 def _message(message: wire.Message, index: int) -> Message:
@@ -127,19 +138,37 @@ def _message(message: wire.Message, index: int) -> Message:
     elif content is not None:
         parts += [_part(part, f"{where}.content[{i}]") for i, part in enumerate(content)]
     if role == "tool":
-        if not message.tool_call_id:
+        call_id = message.tool_call_id
+        if not call_id and message.role == "function":
+            call_id = _legacy_id(message.name or "")
+        if not call_id:
             raise InvalidRequest(
                 f"{where}.tool_call_id: is required in a message of role 'tool'", param=f"{where}.tool_call_id"
             )
         taken = tuple(part for part in parts if isinstance(part, Text | Image | Document))
-        return Message("tool", (ToolResult(message.tool_call_id, taken, name=message.name),))
+        return Message("tool", (ToolResult(call_id, taken, name=message.name),))
     for call in message.tool_calls or ():
-        parts.append(ToolCall(call.id, call.function.name, call.function.arguments))
+        parts.append(_call(call))
+    if message.function_call is not None:
+        legacy = message.function_call
+        parts.append(ToolCall(_legacy_id(legacy.name), legacy.name, legacy.arguments))
     if message.refusal:
         parts.append(Text(message.refusal))
     if not parts:
         raise InvalidRequest(f"{where}.content: is required", param=f"{where}.content")
     return Message(role, tuple(parts), message.name)
+
+
+def _call(call: wire.ToolCall | wire.CustomToolCall) -> ToolCall:
+    """A custom tool's text is what a function would have for its only argument: so any family can be told of it."""
+    if isinstance(call, wire.CustomToolCall):
+        return ToolCall(call.id, call.custom.name, encode({"input": call.custom.input}).decode())
+    return ToolCall(call.id, call.function.name, call.function.arguments)
+
+
+def _legacy_id(name: str) -> str:
+    """Calls of the time before tools had no id: one function was called at a time, and answered by its name."""
+    return f"call_{name}"
 
 
 def _part(part: wire.ContentPart, where: str) -> Part:
@@ -173,23 +202,37 @@ def _data_url(url: str) -> tuple[str | None, str | None]:
     return head.split(";")[0] or None, data
 
 
-def _tool(tool: wire.Tool) -> Tool:
-    function = tool.function
+def _tool(function: wire.FunctionDefinition) -> Tool:
     return Tool(function.name, function.description, function.parameters, function.strict)
 
 
 def _tool_choice(choice: str | wire.NamedToolChoice | None) -> ToolChoice | None:
+    """What can be said of it to any family: of allowed tools, whether one has to be called."""
     match choice:
         case None:
             return None
+        case wire.NamedToolChoice(function=wire.FunctionName(name=name)):
+            return ToolChoice("tool", name)
+        case wire.NamedToolChoice(allowed_tools=wire.AllowedTools(mode=mode)):
+            return ToolChoice(mode)
         case wire.NamedToolChoice():
-            return ToolChoice("tool", choice.function.name)
+            return None
         case "any" | "required":
             return ToolChoice("required")
         case "none":
             return ToolChoice("none")
         case _:
             return ToolChoice("auto")
+
+
+def _details(body: ChatBody) -> Iterator[tuple[str, str]]:
+    """What stands in fields that every family takes, and only OpenAI's own API understands."""
+    for index, tool in enumerate(body.tools or ()):
+        if tool.function is None:
+            yield f"tools[{index}]", f"a tool of the type {tool.type!r}: {ONLY_OPENAI}"
+    choice = body.tool_choice
+    if isinstance(choice, wire.NamedToolChoice) and choice.function is None:
+        yield "tool_choice", f"a choice of the type {choice.type!r}: {ONLY_OPENAI}"
 
 
 def _response_format(given: wire.ResponseFormat | None) -> ResponseFormat | None:
@@ -207,6 +250,8 @@ def _thinking(effort: str | None) -> Thinking | None:
     if effort is None:
         return None
     efforts: Sequence[str] = get_args(Effort)
+    if effort == "max":  # OpenAI's newest word: the strongest that we have
+        return Thinking("xhigh")
     if effort not in efforts:
         raise InvalidRequest(
             f"reasoning_effort = {effort!r}: must be one of {', '.join(efforts)}", param="reasoning_effort"

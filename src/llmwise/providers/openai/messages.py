@@ -43,7 +43,10 @@ def render(conversation: Iterable[Message], target: ModelCard, profile: Profile,
             role = profile.system_role if message.role == "system" else message.role
             if any(type(part) is ToolResult for part in message.parts):
                 raise losses.refuse("messages", f"a tool's result in a message of the role {message.role}")
-            turn: JSON = {"role": role, "content": _content(message.parts, target, profile, losses)}
+            content = _content(message.parts, target, profile, losses)
+            if not content and message.parts and not any(type(part) is Text for part in message.parts):
+                continue  # nothing is left of it, which is an error here
+            turn: JSON = {"role": role, "content": content}
             if message.name is not None and profile.message_name:
                 turn["name"] = message.name
             messages.append(turn)
@@ -67,10 +70,18 @@ def _tool_results(
 ) -> None:
     for result in message.parts:
         if type(result) is not ToolResult:
-            losses.drop("messages", f"{type(result).__name__} in a message of the role tool")
+            kind = result.kind if isinstance(result, Opaque) else type(result).__name__
+            losses.drop(f"messages.{kind}", "it has no place in a message of the role tool")
             continue
-        texts = [part.text for part in result.content if type(part) is Text]
-        shown = [part for part in result.content if type(part) is not Text]
+        texts, shown = [], []
+        for part in result.content:
+            if isinstance(part, Text):
+                texts.append(part.text)
+            elif isinstance(part, Opaque):
+                losses.change(f"messages.tool_result.{part.kind}", "a block of another format is sent as its JSON")
+                texts.append(part.json)
+            else:
+                shown.append(part)
         if shown:
             media.append({"type": "text", "text": f"Files returned by the tool call {result.tool_call_id}:"})
             media.extend(_part(part, target, profile, losses) for part in shown)

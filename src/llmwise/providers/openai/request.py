@@ -12,7 +12,7 @@ from msgspec import Raw
 from llmwise.domain.models import ModelCard
 from llmwise.domain.ports import Outgoing
 from llmwise.domain.requests import ChatRequest, ResponseFormat, Sampling, Tool, ToolChoice
-from llmwise.providers.losses import Losses
+from llmwise.providers.losses import Losses, foreign
 from llmwise.providers.openai.messages import JSON, render
 from llmwise.providers.profiles import Profile, budget_of, effort_of, nearest_effort, profile_for
 from llmwise.wire.openai import ENCODER
@@ -29,6 +29,7 @@ def encode(request: ChatRequest, target: ModelCard, vendor: str) -> Outgoing:
         body = _forwarded(request, target, profile, losses, passthrough.fields)
     else:
         body = _written(request, target, profile, losses)
+        foreign(request, "openai", losses, ("cache_control",) if profile.cache_control else ())
     body["model"] = target.upstream
     if request.stream:
         body["stream"] = True
@@ -48,11 +49,16 @@ def _forwarded(
     body.pop("stream", None)
     body.pop("stream_options", None)
     messages = fields.get("messages", b"")
-    if any(mark in messages for mark in profile.rewrites) or _schema_is_lost(request.response_format, profile):
+    if (
+        not messages
+        or any(mark in messages for mark in profile.rewrites)
+        or _schema_is_lost(request.response_format, profile)
+    ):
         body["messages"] = _conversation(request, target, profile, losses)
     if request.tools and not profile.strict_tools and b'"strict"' in fields.get("tools", b""):
         body["tools"] = [_tool(tool, profile) for tool in request.tools]
-    if request.thinking is not None:
+    strongest = fields.get("reasoning_effort") == b'"max"' and profile.knob in ("effort", "toggle_effort")
+    if request.thinking is not None and not strongest:  # a word that we have no other for goes on as it came
         body.pop("reasoning_effort", None)  # `_fit` says it in the target's own words
     return body
 
@@ -134,7 +140,7 @@ def _fit(body: JSON, request: ChatRequest, profile: Profile, losses: Losses) -> 
     if "max_tokens" in body or "max_completion_tokens" in body:
         older = body.pop("max_tokens", None)
         body[profile.max_tokens] = body.pop("max_completion_tokens", older)
-    if request.thinking is not None:
+    if request.thinking is not None and "reasoning_effort" not in body:
         _fit_thinking(body, request, profile, losses)
     refused = profile.refuses
     if profile.refuses_thinking and _thinks(request, profile):
@@ -189,7 +195,8 @@ def _fit_thinking(body: JSON, request: ChatRequest, profile: Profile, losses: Lo
             body["reasoning"] = {"effort": effort}
         return
     if profile.knob != "effort":
-        body["thinking"] = {"type": "disabled" if effort == "none" else "enabled"}
+        if "thinking" not in body:  # the caller's own, in the vendor's words, says more
+            body["thinking"] = {"type": "disabled" if effort == "none" else "enabled"}
         if effort == "none" or profile.knob == "toggle":
             return
     word = nearest_effort(effort, profile.efforts)

@@ -11,10 +11,12 @@ body that ends with neither is cut.
 """
 
 import re
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
-from msgspec import DecodeError
+from msgspec import UNSET, DecodeError
+from msgspec.json import decode as decode_json
 from msgspec.json import encode as encode_json
 from msgspec.structs import replace
 
@@ -30,6 +32,7 @@ from llmwise.domain.events import (
     TextDelta,
     ToolCallDelta,
     UsageReport,
+    Verbatim,
     Warned,
 )
 from llmwise.domain.usage import TokenUsage
@@ -63,24 +66,29 @@ FINISH_REASONS: Final[dict[str, FinishReason]] = {
 """Words of https://platform.openai.com/docs/api-reference/chat/object, https://docs.mistral.ai/api,
 https://docs.z.ai/api-reference/llm/chat-completion and https://docs.together.ai (2026-11-22)."""
 
+DOCUMENTED_REASONS: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+
 BROKEN_OFF: Final = frozenset({"error", "network_error", "insufficient_system_resource", "abort"})
 """Reasons that are failures: OpenRouter and Mistral, Z.ai, DeepSeek (https://api-docs.deepseek.com/api/create-chat-
 completion), vLLM (2026-11-22)."""
 
 
-def decode(body: bytes) -> list[AttemptEvent]:
+def decode(body: bytes, *, verbatim: bool = False) -> list[AttemptEvent]:
     """A whole answer. Raises `UpstreamInvalid`, or what an error inside a 200 stands for."""
     answer = _Answer()
     events: list[AttemptEvent] = []
-    if answer.read(body, events) == 0:
+    received = answer.read(body, events)
+    if not received.choices:
         raise UpstreamInvalid("an answer without choices")
     answer.close(events)
-    return events
+    if not verbatim or not _is_completion(received):
+        return events
+    return [Verbatim(body if received.choices[0].logprobs is not UNSET else _mended(body), tuple(events))]
 
 
-def decoder() -> FrameStream:
+def decoder(*, verbatim: bool = False) -> FrameStream:
     """A decoder for one streamed answer."""
-    return _TextStream(_Answer())
+    return _TextStream(_Answer(keep_last=verbatim), verbatim=verbatim)
 
 
 _CONTENT: Final = re.compile(rb'^data: [^\n]*?"content": ?"([^"\\\n]+)"')
@@ -94,8 +102,9 @@ class _TextStream(FrameStream):
     nothing else either. Plain is text without a quote, a backslash or a line's end. Anything else is parsed.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer)
+    def __init__(self, answer: Answer, *, verbatim: bool) -> None:
+        super().__init__(answer, verbatim=verbatim)
+        self._passes = verbatim
         self._before = b""
         self._after = b""
 
@@ -106,15 +115,20 @@ class _TextStream(FrameStream):
             plain = len(data) > len(before) + len(after) and not (b'"' in text or b"\\" in text or b"\n" in text)
             if plain and self._sse.between_frames:
                 try:
-                    return [TextDelta(text.decode())]
+                    delta = TextDelta(text.decode())
+                    return [Verbatim(data, (delta,))] if self._passes else [delta]
                 except UnicodeDecodeError:
                     pass  # parsed, it fails as it should
         fresh = self._sse.between_frames
         events = super().feed(data)
-        if fresh and len(events) == 1 and self.failure is None and type(event := events[0]) is TextDelta:
-            found = _CONTENT.match(data)
-            if found is not None and found[1].decode() == event.text and _is_one_frame(data):
-                self._before, self._after = data[: found.start(1)], data[found.end(1) :]
+        if fresh and len(events) == 1 and self.failure is None:
+            said: Sequence[AttemptEvent] = events
+            if self._passes:
+                said = events[0].said if type(events[0]) is Verbatim else ()
+            if len(said) == 1 and type(event := said[0]) is TextDelta:
+                found = _CONTENT.match(data)
+                if found is not None and found[1].decode() == event.text and _is_one_frame(data):
+                    self._before, self._after = data[: found.start(1)], data[found.end(1) :]
         return events
 
 
@@ -125,20 +139,25 @@ def _is_one_frame(data: bytes) -> bool:
 class _Call:
     """A tool call in the making. It gets its `index` when its name is known: until then its fragments are held."""
 
-    __slots__ = ("given_id", "has_arguments", "held", "index")
+    __slots__ = ("custom", "given_id", "has_arguments", "held", "index")
 
     def __init__(self) -> None:
         self.index: int | None = None
         self.given_id: str | None = None
         self.held = ""
         self.has_arguments = False
+        self.custom = False
 
 
 class _Answer:
     """What has been said so far. `_calls` finds a call by the vendor's index, `_order` has them as they came."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_last: bool = False) -> None:
+        self._keep_last = keep_last
         self._raw_reason: str | None = None
+        self._finish_frame: bytes | None = None
+        self._usage_frame: bytes | None = None
+        self._is_documented = False  # what every chunk must have, the first one had
         self._started = False
         self._spoke = False
         self._closed = False
@@ -150,16 +169,18 @@ class _Answer:
         self._warned: set[str] = set()
         self._seed = b""
 
-    def frame(self, data: bytes, events: list[AttemptEvent]) -> None:
+    def frame(self, data: bytes, events: list[AttemptEvent]) -> bool:
         if self._closed:
-            return  # nothing counts after [DONE]
+            return False  # nothing counts after [DONE]
         if data != b"[DONE]":
-            if data:
-                self.read(data, events)
-        elif self._spoke or self._raw_reason is not None:
-            self.close(events)
-        else:
+            if not data:
+                return False
+            received = self.read(data, events)
+            return self._keep_last and self._passes(received, data, events)
+        if not self._spoke and self._raw_reason is None:
             raise UpstreamCut("the stream ended before it began")
+        self.close(events)
+        return False
 
     def end(self, events: list[AttemptEvent]) -> None:
         if self._closed:
@@ -168,8 +189,8 @@ class _Answer:
             raise UpstreamCut("the stream ended without a reason to stop")
         self.close(events)
 
-    def read(self, data: bytes, events: list[AttemptEvent]) -> int:
-        """The events of a chunk or of a whole answer; how many choices it had."""
+    def read(self, data: bytes, events: list[AttemptEvent]) -> Received:
+        """Append the events of a chunk or of a whole answer."""
         try:
             received = RECEIVED.decode(data)
         except (DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -179,10 +200,8 @@ class _Answer:
         choices = received.choices
         if received.error is not None or (choices is None and received.object == "error"):
             raise from_event(data)
-        count = 0
         if choices:
             for choice in choices:
-                count += 1
                 if choice.index:
                     self._warn("n", "only the first of several answers is passed on", events)
                 else:
@@ -194,7 +213,31 @@ class _Answer:
                 raise from_event(encode_json({"error": {"message": received.x_groq.error}}))
             if received.x_groq.usage is not None:
                 _report(received.x_groq.usage, events)
-        return count
+        return received
+
+    def _passes(self, received: Received, data: bytes, events: list[AttemptEvent]) -> bool:
+        """Whether a chunk can go on as it is. The last ones are kept: an answer that says it is finished must not fail
+        after that, and usage is only for who asked for it."""
+        choices = received.choices
+        if not self._is_documented or choices is None:
+            return False
+        if not choices:
+            if received.usage is not None:
+                self._usage_frame = data.replace(b"\n", b" ")  # it is written again, as one line
+            return False
+        choice = choices[0]
+        if len(choices) > 1 or choice.index != 0 or choice.delta is None or received.usage is not None:
+            return False
+        if choice.finish_reason:
+            if not events and choice.finish_reason in DOCUMENTED_REASONS:
+                self._finish_frame = data.replace(b"\n", b" ")
+            return False
+        return type(choice.delta.content) is not list and all(map(self._is_ours, choice.delta.tool_calls or ()))
+
+    def _is_ours(self, fragment: ReceivedToolCall) -> bool:
+        """Whether the fragment's index and id are the ones that we give the call."""
+        call = self._calls.get(fragment.index) if fragment.index is not None else None
+        return call is not None and call.index == fragment.index and call.given_id is not None
 
     def close(self, events: list[AttemptEvent]) -> None:
         """The end, as the provider declared it."""
@@ -202,7 +245,7 @@ class _Answer:
         for call in self._order:
             if call.index is None:
                 raise UpstreamInvalid("a tool call without a name")
-            if not call.has_arguments:
+            if not call.has_arguments and not call.custom:
                 events.append(ToolCallDelta(call.index, arguments="{}"))
         raw = self._raw_reason
         reason = "unknown" if raw is None else FINISH_REASONS.get(raw, "unknown")
@@ -211,11 +254,12 @@ class _Answer:
             self._warn("finish_reason", f"the provider gave {said}", events, code="unknown")
         elif reason == "stop" and self._order:
             reason = "tool_calls"  # what OpenAI says after a forced call, and some vendors after every one
-        events.append(Finished(reason, raw))
+        events.append(Finished(reason, raw, None, self._finish_frame, self._usage_frame))
 
     def _start(self, received: Received, data: bytes, events: list[AttemptEvent]) -> None:
         self._started = True
         self._seed = data
+        self._is_documented = _is_chunk(received)
         if received.id or received.model:
             events.append(Started(received.id or None, received.model or None))
 
@@ -303,19 +347,24 @@ class _Answer:
             arguments = ""
         elif isinstance(arguments, dict):
             arguments = encode_json(arguments).decode()
+        custom = fragment.custom
+        if custom is not None:
+            name, arguments = custom.name, custom.input or ""
         call = self._call(fragment, name)
+        call.custom = call.custom or custom is not None
         if arguments:
             call.has_arguments = True
         if call.index is not None:
             if arguments:
-                events.append(ToolCallDelta(call.index, arguments=arguments))
+                events.append(ToolCallDelta(call.index, arguments=arguments, custom=call.custom))
             return
         call.given_id = call.given_id or fragment.id or None
         call.held += arguments
         if name:
             call.index = self._opened
             self._opened += 1
-            events.append(ToolCallDelta(call.index, call.given_id or self._mint(call.index), name, call.held))
+            given_id = call.given_id or self._mint(call.index)
+            events.append(ToolCallDelta(call.index, given_id, name, call.held, custom=call.custom))
 
     def _call(self, fragment: ReceivedToolCall, name: str | None) -> _Call:
         """The call that a fragment belongs to. The index says it; without one the id; without both a name opens a call
@@ -348,6 +397,37 @@ class _Answer:
         if field not in self._warned:
             self._warned.add(field)
             events.append(Warned(code, field, message))
+
+
+def _is_chunk(received: Received) -> bool:
+    return received.object == "chat.completion.chunk" and _is_signed(received)
+
+
+def _is_signed(received: Received) -> bool:
+    return bool(received.id and received.model) and type(received.created) is int
+
+
+def _is_completion(received: Received) -> bool:
+    """Whether a whole answer has what the documentation says that it always has, and one choice. `logprobs` may be
+    missing: OpenAI leaves it out itself since GPT-5."""
+    choices = received.choices or []
+    return (
+        received.object == "chat.completion"
+        and _is_signed(received)
+        and received.llmwise is UNSET  # another gateway's account would stand beside ours
+        and len(choices) == 1
+        and choices[0].finish_reason in DOCUMENTED_REASONS
+        and choices[0].message is not None
+        and choices[0].message.refusal is not UNSET
+        and type(choices[0].message.content) is not list
+        and all(call.id for call in choices[0].message.tool_calls or ())
+    )
+
+
+def _mended(body: bytes) -> bytes:
+    completion = decode_json(body)
+    completion["choices"][0]["logprobs"] = None
+    return encode_json(completion)
 
 
 def _proof(detail: ReasoningDetail) -> str:
