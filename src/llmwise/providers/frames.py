@@ -8,15 +8,16 @@ Bytes that are not UTF-8 are found late, by msgspec in the field that holds them
 from typing import Protocol
 
 from llmwise.domain.errors import GatewayError, UpstreamInvalid
-from llmwise.domain.events import AttemptEvent
-from llmwise.wire.sse import FrameTooLarge, SSEDecoder
+from llmwise.domain.events import AttemptEvent, Verbatim
+from llmwise.wire.sse import Frame, FrameTooLarge, SSEDecoder, encode
 
 
 class Answer(Protocol):
     """One answer being read, frame by frame."""
 
-    def frame(self, data: bytes, events: list[AttemptEvent]) -> None:
-        """Append what a frame says to `events`. Raises the error that it reports, or `UpstreamInvalid`."""
+    def frame(self, data: bytes, events: list[AttemptEvent]) -> bool:
+        """Append what a frame says to `events`. Raises the error that it reports, or `UpstreamInvalid`. Returns whether
+        a caller of the same format may have it as it came: not what ends the answer, and nothing that we mend."""
         ...
 
     def end(self, events: list[AttemptEvent]) -> None:
@@ -27,9 +28,10 @@ class Answer(Protocol):
 class FrameStream:
     """A `StreamDecoder` over server-sent events. Once it has raised, it raises the same again."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, *, verbatim: bool = False) -> None:
         self._sse = SSEDecoder()
         self._answer = answer
+        self._read = self._verbatim if verbatim else self._spelled_out
         self.failure: GatewayError | None = None
 
     def feed(self, data: bytes) -> list[AttemptEvent]:
@@ -37,8 +39,7 @@ class FrameStream:
             raise self.failure
         events: list[AttemptEvent] = []
         try:
-            for frame in self._sse.feed(data):
-                self._answer.frame(frame.data, events)
+            self._read(self._sse.feed(data), events)
         except (GatewayError, FrameTooLarge, UnicodeDecodeError) as error:
             self.failure = _ours(error)
         if self.failure is not None and not events:
@@ -50,14 +51,40 @@ class FrameStream:
             raise self.failure
         events: list[AttemptEvent] = []
         try:
-            for frame in self._sse.finish():
-                self._answer.frame(frame.data, events)
+            self._read(self._sse.finish(), events)
             self._answer.end(events)
         except (GatewayError, UnicodeDecodeError) as error:
             self.failure = _ours(error)
         if self.failure is not None:
             raise self.failure
         return events
+
+    def _spelled_out(self, frames: list[Frame], events: list[AttemptEvent]) -> None:
+        for frame in frames:
+            self._answer.frame(frame.data, events)
+
+    def _verbatim(self, frames: list[Frame], events: list[AttemptEvent]) -> None:
+        """Frames in a row that may be passed on become one event."""
+        passed: list[bytes] = []
+        said: list[AttemptEvent] = []
+        fresh: list[AttemptEvent] = []
+        try:
+            for frame in frames:
+                fresh = []
+                if self._answer.frame(frame.data, fresh):
+                    passed.append(encode(frame))
+                    said += fresh
+                    fresh = []
+                    continue
+                if passed:
+                    events.append(Verbatim(b"".join(passed), tuple(said)))
+                    passed, said = [], []
+                events += fresh
+                fresh = []
+        finally:
+            if passed:
+                events.append(Verbatim(b"".join(passed), tuple(said)))
+            events += fresh  # of a frame that failed half way
 
 
 def _ours(error: GatewayError | FrameTooLarge | UnicodeDecodeError) -> GatewayError:

@@ -8,25 +8,27 @@ configured one, with the codec's path behind it: nothing of a caller gets in, re
 goes to its own origin only. Whatever ends a `receive` early closes the connection.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from llmwise.domain.errors import GatewayError, InternalError, UpstreamInvalid
+from llmwise.domain.errors import GatewayError, InternalError, UnsupportedInput, UpstreamInvalid
 from llmwise.domain.events import AttemptEvent, Warned
 from llmwise.domain.messages import Family
 from llmwise.domain.models import ModelCard
-from llmwise.domain.ports import Codec, Exchange, StreamDecoder
-from llmwise.domain.requests import ChatRequest
+from llmwise.domain.ports import Codec, CountingCodec, EmbeddingCodec, Exchange, Outgoing, StreamDecoder
+from llmwise.domain.requests import ChatRequest, EmbeddingRequest
 from llmwise.providers.failures import from_response, from_transport
 from llmwise.providers.registry import Auth
 from llmwise.providers.transport import Response, Transport, TransportError
 from llmwise.wire.sse import FrameTooLarge
 
 ANTHROPIC_VERSION: Final = "2023-06-01"
-"""https://platform.claude.com/docs/en/api/versioning (2026-11-22): the newest there is."""
+"""https://platform.claude.com/docs/en/api/versioning (2026-11-22): of the two there are the one that takes more."""
 
 
 class Endpoint(Struct, frozen=True):
@@ -56,6 +58,7 @@ class HttpProvider:
         self._transport = transport
         self._base_url = endpoint.base_url.rstrip("/")
         self._headers = _static_headers(endpoint)
+        self._endpoint = endpoint
 
     @property
     def name(self) -> str:
@@ -65,29 +68,65 @@ class HttpProvider:
     def family(self) -> Family:
         return self._codec.family
 
+    @property
+    def origin(self) -> str:
+        return origin_of(self._base_url)
+
+    def keyed(self, secret: str) -> "HttpProvider":
+        auth = "bearer" if self._endpoint.auth == "none" else self._endpoint.auth
+        return HttpProvider(replace(self._endpoint, api_key=secret, auth=auth), self._codec, self._transport)
+
     async def send(self, request: ChatRequest, target: ModelCard) -> Exchange:
         outgoing = self._codec.encode(request, target)
+        response = await self._post(outgoing, stream=request.stream)
+        asked = request.passthrough
+        is_stream = _is_stream(response, request.stream)
+        verbatim = request.verbatim and is_stream == request.stream
+        verbatim = verbatim and asked is not None and asked.dialect == self._codec.family
+        if is_stream:
+            return _Streamed(self._name, response, self._codec.decoder(verbatim=verbatim), outgoing.warnings)
+        return _Whole(self._name, response, partial(self._codec.decode, verbatim=verbatim), outgoing.warnings)
+
+    async def embed(self, request: EmbeddingRequest, target: ModelCard) -> Exchange:
+        codec = self._codec
+        if not isinstance(codec, EmbeddingCodec):
+            raise UnsupportedInput(f"{self._name} makes no embeddings", provider=self._name, param="model")
+        outgoing = codec.encode_embedding(request, target)
+        response = await self._post(outgoing, stream=False)
+        return _Whole(self._name, response, partial(codec.decode_embedding, request=request), outgoing.warnings)
+
+    async def count_tokens(self, request: ChatRequest, target: ModelCard) -> int:
+        codec = self._codec
+        if not isinstance(codec, CountingCodec):
+            raise UnsupportedInput(f"{self._name} counts no tokens", provider=self._name)
+        response = await self._post(codec.encode_count(request, target), stream=False)
+        try:
+            return codec.decode_count(await response.read())
+        except BaseException as error:
+            await response.aclose()
+            _raise_ours(error, self._name)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    async def _post(self, outgoing: Outgoing, *, stream: bool) -> Response:
+        """The answer, once its headers are here and its status is a success."""
         if outgoing.path[:1] != "/":  # else it could change the host
             raise InternalError(f"a codec's path has to begin with a slash: {outgoing.path!r}")
-        headers = self._headers + outgoing.headers if outgoing.headers else self._headers
+        headers = _with(self._headers, outgoing.headers) if outgoing.headers else self._headers
         url = self._base_url + outgoing.path
         try:
-            response = await self._transport.send("POST", url, headers, outgoing.body, stream=request.stream)
+            response = await self._transport.send("POST", url, headers, outgoing.body, stream=stream)
         except TransportError as error:
             raise from_transport(error, provider=self._name) from error
         try:
             if not 200 <= response.status < 300:
                 raise await self._refusal(response)
-            is_stream = self._is_stream(response, request.stream)
+            self._refuse_pages(response)
         except BaseException:
             await response.aclose()
             raise
-        if is_stream:
-            return _Streamed(self._name, response, self._codec.decoder(), outgoing.warnings)
-        return _Whole(self._name, response, self._codec, outgoing.warnings)
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
+        return response
 
     async def _refusal(self, response: Response) -> GatewayError:
         try:
@@ -96,19 +135,32 @@ class HttpProvider:
             body = b""  # the status says enough
         return from_response(response.status, response.headers, body, provider=self._name, secret=self._secret)
 
-    def _is_stream(self, response: Response, asked: bool) -> bool:
-        kind = response.headers.get("content-type")
-        if kind is None:
-            return asked
-        kind = kind.lower()
-        if "event-stream" in kind:
-            return True
-        if "json" in kind:
-            return False
-        if "html" in kind:
+    def _refuse_pages(self, response: Response) -> None:
+        if "html" in _content_type(response):
             message = f"{self._name} answered {response.status} with a page of HTML: is its base_url right?"
             raise UpstreamInvalid(message, provider=self._name, upstream_status=response.status)
-        return asked
+
+
+def origin_of(base_url: str) -> str:
+    """Scheme, host and port, which a browser would call the origin."""
+    base = urlsplit(base_url)
+    host = f"[{base.hostname}]" if ":" in (base.hostname or "") else base.hostname
+    return f"{base.scheme}://{host}:{base.port or (443 if base.scheme == 'https' else 80)}"
+
+
+def _with(headers: tuple[tuple[str, str], ...], said: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """`headers` and a request's own, which take the place of those of their names."""
+    names = {name.lower() for name, _ in said}
+    return (*((name, value) for name, value in headers if name.lower() not in names), *said)
+
+
+def _is_stream(response: Response, asked: bool) -> bool:
+    kind = _content_type(response)
+    return "event-stream" in kind or ("json" not in kind and asked)
+
+
+def _content_type(response: Response) -> str:
+    return (response.headers.get("content-type") or "").lower()
 
 
 def _static_headers(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
@@ -177,10 +229,16 @@ class _Streamed:
 class _Whole:
     """An exchange whose answer is one body: one batch."""
 
-    def __init__(self, name: str, response: Response, codec: Codec, warnings: tuple[Warned, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        response: Response,
+        decode: Callable[[bytes], list[AttemptEvent]],
+        warnings: tuple[Warned, ...],
+    ) -> None:
         self._name = name
         self._response = response
-        self._codec = codec
+        self._decode = decode
         self._warnings = warnings
         self._ended = False
 
@@ -189,7 +247,7 @@ class _Whole:
             return ()
         self._ended = True
         try:
-            events = self._codec.decode(await self._response.read())
+            events = self._decode(await self._response.read())
         except BaseException as error:
             await self._response.aclose()
             _raise_ours(error, self._name)
