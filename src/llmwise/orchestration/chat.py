@@ -15,15 +15,18 @@ from llmwise.domain.events import (
     TextDelta,
     ToolCallDelta,
     Traced,
+    Verbatim,
+    spelled_out,
 )
 from llmwise.domain.messages import Opaque, Reasoning, ToolCall
 from llmwise.domain.requests import ChatRequest
-from llmwise.orchestration.mesh import Mesh
+from llmwise.orchestration.continuity import Engine
 from llmwise.orchestration.settlement import Ledger
 
 
 class Answer(Struct, frozen=True):
-    """A whole answer. Usage, cost and times are in the ledger's record."""
+    """A whole answer. Usage, cost and times are in the ledger's record. `verbatim`: the provider's own body, where the
+    caller's endpoint may pass it on."""
 
     text: str
     reasoning: tuple[Reasoning, ...]
@@ -33,9 +36,10 @@ class Answer(Struct, frozen=True):
     finish: Finished
     answered_model: str | None
     trace: Traced | None
+    verbatim: bytes | None = None
 
 
-async def answer(mesh: Mesh, request: ChatRequest, ledger: Ledger) -> Answer:
+async def answer(mesh: Engine, request: ChatRequest, ledger: Ledger) -> Answer:
     """Run the plan to its end. Raises the `GatewayError` that ended it."""
     async with aclosing(mesh.run(request, ledger)) as batches:
         return await join(batches)
@@ -51,8 +55,12 @@ async def join(batches: AsyncIterator[Sequence[Event]]) -> Answer:
     finish: Finished | None = None
     model: str | None = None
     trace: Traced | None = None
+    verbatim: bytes | None = None
     async for batch in batches:
         for event in batch:
+            if type(event) is Verbatim:
+                verbatim = event.data
+        for event in spelled_out(batch):
             # By class, commonest first: a `match` over nine classes costs as much as decoding the answer did.
             kind = type(event)
             if kind is TextDelta:
@@ -81,14 +89,16 @@ async def join(batches: AsyncIterator[Sequence[Event]]) -> Answer:
         finish=finish,
         answered_model=model,
         trace=trace,
+        verbatim=verbatim,
     )
 
 
 def _extend_call(call: ToolCall | None, delta: ToolCallDelta) -> ToolCall:
     if call is None:
-        return ToolCall(delta.id or "", delta.name or "", delta.arguments, delta.signature)
+        return ToolCall(delta.id or "", delta.name or "", delta.arguments, delta.signature, delta.custom)
     arguments = call.arguments + delta.arguments
-    return ToolCall(delta.id or call.id, delta.name or call.name, arguments, delta.signature or call.signature)
+    signature = delta.signature or call.signature
+    return ToolCall(delta.id or call.id, delta.name or call.name, arguments, signature, call.custom)
 
 
 def _extend_reasoning(block: Reasoning, delta: ReasoningDelta) -> Reasoning:

@@ -78,6 +78,8 @@ class Watchdog:
     def __init__(self) -> None:
         self._watches: set[Watch] = set()
         self._going_round = False
+        self.ending = False
+        """Once set, nobody waits any longer: every wait under way, and every later one, is ended."""
 
     def watch(self) -> "Watch":
         """A watch over the current task, which does all the waiting, until it is stopped."""
@@ -93,7 +95,8 @@ class Watchdog:
 
     def _go_round(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        for watch in [watch for watch in self._watches if watch.until <= now]:
+        until = NEVER if self.ending else now
+        for watch in [watch for watch in self._watches if watch.until <= until and watch.until != NEVER]:
             watch.expire()
         self._going_round = bool(self._watches)
         if self._going_round:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from llmwise.domain.errors import GatewayError, InternalError
 from llmwise.domain.events import Event
-from llmwise.orchestration.mesh import Mesh
+from llmwise.orchestration.continuity import Engine
 from llmwise.orchestration.settlement import CLIENT_GONE_STATUS, Ledger
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Source(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def fanout(mesh: Mesh, sources: Sequence[Source]) -> AsyncIterator[AsyncGenerator[Item, None]]:
+async def fanout(mesh: Engine, sources: Sequence[Source]) -> AsyncIterator[AsyncGenerator[Item, None]]:
     """Run all sources for as long as the block lasts, which reads their items: `Batch`es, interleaved, and one `Ended`
     for each. Leaving the block early, also by cancellation, ends the upstream calls. Afterwards every ledger is closed:
     as `client_gone` where the source was still going.
@@ -81,7 +81,7 @@ async def _read(items: "asyncio.Queue[Item]", going: int) -> AsyncGenerator[Item
         yield item
 
 
-async def _drive(mesh: Mesh, index: int, source: Source, items: "asyncio.Queue[Item]") -> None:
+async def _drive(mesh: Engine, index: int, source: Source, items: "asyncio.Queue[Item]") -> None:
     ledger = source.ledger
     error: GatewayError | None = None
     try:

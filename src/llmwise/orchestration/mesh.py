@@ -11,21 +11,26 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
+from llmwise.domain.access import ProviderKey
 from llmwise.domain.errors import (
     BreakerEffect,
     CircuitOpen,
     DeadlineExceeded,
     GatewayError,
     InternalError,
+    ShuttingDown,
     Unavailable,
+    UnsupportedInput,
     UpstreamRateLimited,
     UpstreamTimeout,
 )
-from llmwise.domain.events import CONTENT, Event, Routed, TextDelta, Traced, Warned
+from llmwise.domain.events import CONTENT, Event, OpaquePart, Routed, TextDelta, Traced, Verbatim, Warned, spelled_out
 from llmwise.domain.models import ModelCard
-from llmwise.domain.ports import Exchange, Provider
-from llmwise.domain.requests import ChatRequest
+from llmwise.domain.ports import Embedder, Exchange, Provider
+from llmwise.domain.requests import EmbeddingRequest, Request
 from llmwise.orchestration.deadlines import NEVER, Deadline, TimeoutSettings, Watchdog
+from llmwise.orchestration.handling import with_own_key
+from llmwise.orchestration.places import left_out
 from llmwise.orchestration.settlement import CLIENT_GONE_STATUS, Attempt, Ledger, outcome_of
 from llmwise.routing.breaker import Admission
 from llmwise.routing.health import UNSEEN, Health
@@ -64,7 +69,11 @@ class Mesh:
         self._timeouts = timeouts
         self._watchdog = Watchdog()
 
-    async def run(self, request: ChatRequest, ledger: Ledger) -> AsyncGenerator[Sequence[Event], None]:
+    def end(self) -> None:
+        """The gateway is ending: every request under way ends now, with the code `shutting_down`."""
+        self._watchdog.ending = True
+
+    async def run(self, request: Request, ledger: Ledger) -> AsyncGenerator[Sequence[Event], None]:
         """Yield the events of the first attempt that commits, in batches, one a network read.
 
         Until then its events are held, unless there is no other target: then they come at once, so that a caller sees
@@ -75,8 +84,11 @@ class Mesh:
         plan = ledger.plan
         chain = plan.chain
         alone = len(plan.attempts) == 1 and not chain
+        own_keys = ledger.handling.own_keys
         loop = asyncio.get_running_loop()
         deadline = Deadline(self._timeouts, loop.time(), stream=request.stream)
+        if ledger.until is not None:  # one of several runs of a request, which have less time than it has
+            deadline.expires = min(deadline.expires, ledger.until)
         watch = self._watchdog.watch()
         attempt: Attempt | None = None
         exchange: Exchange | None = None
@@ -84,9 +96,10 @@ class Mesh:
         saved_ms = 0.0
         error: GatewayError | None = None
         try:
+            ledger.admit()
             for index, planned in enumerate(plan.attempts):
                 card = planned.target
-                admission = self._state.admit(card.id)
+                admission = self._state.admit(circuit_of(card, own_keys.get(card.provider)))
                 if not admission.allowed:
                     skipped_for.append(admission.retry_in_s)
                     saved_ms += self._state.health().get(card.id, UNSEEN).failure_ms or 0.0
@@ -106,7 +119,7 @@ class Mesh:
                 try:
                     attempt.sent = True
                     watch.until = expires
-                    exchange = await self._provider(card).send(request, card)
+                    exchange = await _ask(with_own_key(self._provider(card), attempt.own_key), request, card)
                     while True:
                         if attempt.finish is not None:
                             expires = loop.time() + AFTER_END_S
@@ -119,17 +132,24 @@ class Mesh:
                             await asyncio.sleep(0)
                         if not batch:
                             break
-                        if committed and len(batch) == 1 and type(batch[0]) is TextDelta:  # most of a stream
-                            attempt.pieces.append(batch[0].text)
-                            yield batch
-                            continue
-                        for event in batch:
+                        if committed and len(batch) == 1:  # most of a stream: one piece of text
+                            only = batch[0].said if type(batch[0]) is Verbatim else batch
+                            if len(only) == 1 and type(only[0]) is TextDelta:
+                                attempt.pieces.append(only[0].text)
+                                yield batch
+                                continue
+                        said = [*spelled_out(batch)]
+                        for event in said:
                             attempt.observe(event)
                             if type(event) is Warned:
                                 ledger.warnings.append(event)
+                            elif type(event) is OpaquePart and not any(type(held) is Verbatim for held in batch):
+                                lost = left_out(ledger.dialect, event)
+                                if lost is not None and lost not in ledger.warnings:
+                                    ledger.warnings.append(lost)
                         if committed:
                             yield batch
-                        elif any(type(event) in CONTENT for event in batch):
+                        elif any(type(event) in CONTENT for event in said):
                             committed = True
                             attempt.ttft_ms = int((ledger.clock.monotonic() - attempt.started) * 1000)
                             step = Routed(card.id, "success", latency_ms=attempt.ttft_ms)
@@ -145,7 +165,10 @@ class Mesh:
                     if not watch.expired():
                         raise
                     idle = committed or (exchange is not None and not request.stream)
-                    error = self._timed_out(card, deadline, loop.time(), None if idle else allowed_s)
+                    if self._watchdog.ending:
+                        error = ShuttingDown("the gateway is ending, and the answer took longer than it could wait")
+                    else:
+                        error = self._timed_out(card, deadline, loop.time(), None if idle else allowed_s)
                 else:
                     error = None
                 finally:
@@ -191,6 +214,11 @@ class Mesh:
             if exchange is not None:
                 await exchange.aclose()
 
+    @property
+    def total_s(self) -> float:
+        """What a request may take, all its attempts together, in seconds."""
+        return self._timeouts.total_s
+
     def _provider(self, card: ModelCard) -> Provider:
         provider = self._providers.get(card.provider)
         if provider is None:
@@ -200,7 +228,7 @@ class Mesh:
     def _settle(self, ledger: Ledger, attempt: Attempt, error: GatewayError | None) -> None:
         record = ledger.settle(attempt, "complete" if error is None else outcome_of(error), error)
         self._state.report(
-            attempt.card.id,
+            circuit_of(attempt.card, attempt.own_key),
             None if error is None else error.breaker,
             probe=attempt.probe,
             ttft_ms=attempt.ttft_ms,
@@ -213,7 +241,7 @@ class Mesh:
     def _abandon(self, ledger: Ledger, attempt: Attempt) -> None:
         """The caller has left; that says nothing about the provider."""
         ledger.settle(attempt, "client_gone" if attempt.sent else "skipped")
-        self._state.report(attempt.card.id, "none", probe=attempt.probe)
+        self._state.report(circuit_of(attempt.card, attempt.own_key), "none", probe=attempt.probe)
 
     def _failed(self, card: ModelCard, error: GatewayError, ledger: Ledger) -> Routed:
         assert ledger.final is not None
@@ -255,6 +283,20 @@ class Mesh:
             saved_ms=saved_ms,
             terminal_error=error.message if error is not None else None,
         )
+
+
+def circuit_of(card: ModelCard, own_key: ProviderKey | None) -> str:
+    """Whose circuit an attempt moves: the target's, or, asked by an account's own key, one of that key's at it. A key
+    that is refused or limited says nothing about the target to those who have another."""
+    return card.id if own_key is None else f"{card.id}#{own_key.id}"
+
+
+async def _ask(provider: Provider, request: Request, card: ModelCard) -> Exchange:
+    if not isinstance(request, EmbeddingRequest):
+        return await provider.send(request, card)
+    if not isinstance(provider, Embedder):
+        raise UnsupportedInput(f"the provider {provider.name!r} of {card.id} makes no embeddings", param="model")
+    return await provider.embed(request, card)
 
 
 def _committed_failure(steps: list[Routed]) -> int:

@@ -15,7 +15,7 @@ Reported usage is always booked: the provider will bill it. What was reported of
 what came of it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -23,7 +23,8 @@ from msgspec.json import encode
 from msgspec.structs import replace
 
 from llmwise.catalog.cost import cost, estimate_tokens
-from llmwise.domain.errors import DeadlineExceeded, GatewayError, UpstreamCut, UpstreamTimeout
+from llmwise.domain.access import ProviderKey
+from llmwise.domain.errors import DeadlineExceeded, GatewayError, ShuttingDown, UpstreamCut, UpstreamTimeout
 from llmwise.domain.events import (
     AttemptEvent,
     Finished,
@@ -38,11 +39,13 @@ from llmwise.domain.events import (
 )
 from llmwise.domain.ids import RequestId, attempt_id
 from llmwise.domain.models import ModelCard, Rate
-from llmwise.domain.plan import Plan
-from llmwise.domain.ports import Clock, Recorder
-from llmwise.domain.records import AttemptRecord, Mode, Outcome, RequestRecord
-from llmwise.domain.requests import ChatRequest, Dialect
+from llmwise.domain.plan import Insight, Plan
+from llmwise.domain.ports import Clock, Recorder, Reservation
+from llmwise.domain.records import Admission, AttemptRecord, LedgerEntry, Mode, Outcome, RequestRecord
+from llmwise.domain.requests import ChatRequest, Dialect, Request
 from llmwise.domain.usage import TokenUsage
+from llmwise.orchestration.handling import PLAIN, Handling
+from llmwise.orchestration.checks import checks
 
 Payer: TypeAlias = Literal["caller", "operator", "nobody"]
 
@@ -79,7 +82,7 @@ TERMS: Mapping[Outcome, Terms] = {
 
 def outcome_of(error: GatewayError) -> Outcome:
     """How an attempt that failed with `error` ended."""
-    if isinstance(error, UpstreamCut):
+    if isinstance(error, UpstreamCut | ShuttingDown):
         return "cut"
     if isinstance(error, UpstreamTimeout | DeadlineExceeded):
         return "timeout"
@@ -91,11 +94,14 @@ class Attempt:
 
     __slots__ = (
         "answered_model",
+        "calls",
         "card",
         "finish",
         "number",
+        "own_key",
         "pieces",
         "probe",
+        "refused",
         "sent",
         "started",
         "started_at_ms",
@@ -104,8 +110,17 @@ class Attempt:
         "usage",
     )
 
-    def __init__(self, card: ModelCard, number: int, probe: int, started: float, started_at_ms: int) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        number: int,
+        probe: int,
+        started: float,
+        started_at_ms: int,
+        own_key: ProviderKey | None = None,
+    ) -> None:
         self.card = card
+        self.own_key = own_key
         self.number = number
         self.probe = probe
         self.started = started
@@ -116,6 +131,8 @@ class Attempt:
         self.ttft_ms: int | None = None
         self.finish: Finished | None = None
         self.pieces: list[str] = []
+        self.calls: list[ToolCallDelta] = []
+        self.refused = False
         self.tool_chars = 0
 
     @property
@@ -128,6 +145,7 @@ class Attempt:
         kind = type(event)
         if kind is TextDelta or kind is RefusalDelta:
             self.pieces.append(event.text)  # type: ignore[union-attr]  # told apart by `kind`, which is faster
+            self.refused |= kind is RefusalDelta
         elif isinstance(event, UsageReport):
             self.usage = event.usage
         elif isinstance(event, Finished):
@@ -136,27 +154,34 @@ class Attempt:
             self.answered_model = event.model
         elif isinstance(event, ToolCallDelta):
             self.tool_chars += len(event.arguments)
+            self.calls.append(event)
         elif isinstance(event, ReasoningDelta):
             self.tool_chars += len(event.text)
 
 
 class Ledger:
-    """The account of one request. `open` starts an attempt, `settle` ends it, `close` ends the request and hands its
-    records over; a second `settle` of an attempt or a second `close` is a defect and raises."""
+    """The account of one request. `admit` begins it, `open` starts an attempt, `settle` ends it, `close` ends the
+    request and hands its records over, with what `reservation` books; a second `settle` of an attempt or a second
+    `close` is a defect and raises.
+
+    A request that is several runs of the engine has one ledger for each, its `branches`: their attempts are its own
+    when it is closed. `until` is an instant on the loop's clock (seconds) by which a run has to end; `None`: the
+    engine's own deadline alone. `said` is the answer's text where that isn't the last attempt's."""
 
     def __init__(
         self,
         *,
         id: RequestId,
         key_id: str,
-        request: ChatRequest,
+        request: Request,
         plan: Plan,
         dialect: Dialect,
         rate_of: RateOf,
         clock: Clock,
         recorder: Recorder,
         mode: Mode = "chat",
-        keep_text: bool = True,
+        handling: Handling = PLAIN,
+        reservation: Reservation | None = None,
     ) -> None:
         self.id = id
         self.key_id = key_id
@@ -172,20 +197,78 @@ class Ledger:
         self.created_at_ms = clock.unix_ms()
         self.final: AttemptRecord | None = None
         self.record: RequestRecord | None = None
+        self.branches: list[Ledger] = []
+        self.until: float | None = None
+        self.said: str | None = None
         self._recorder = recorder
-        self._keep_text = keep_text
+        self.handling = handling
+        self.reservation = reservation
         self._settled: list[AttemptRecord] = []
         self._open: Attempt | None = None
-        self._answer: list[str] = []
+        self._last: Attempt | None = None
 
     def elapsed_ms(self) -> int:
         """Whole milliseconds since the request began."""
         return int((self.clock.monotonic() - self.started) * 1000)
 
+    def admit(self) -> None:
+        """Say that the request begins, so that it is not forgotten should the process die."""
+        reservation = self.reservation
+        self._recorder.admit(
+            Admission(
+                self.id,
+                self.key_id,
+                None if reservation is None else reservation.account_id,
+                self.created_at_ms,
+                self.mode,
+                self.dialect,
+                self.request.stream,
+                self.request.model,
+                0 if reservation is None else reservation.reserved_nanousd,
+            )
+        )
+
+    def branch(self, plan: Plan, request: Request, *, until: float | None = None) -> "Ledger":
+        """The ledger of one of the runs that this request is made of. It is closed like any other, and makes no record
+        of its own."""
+        branch = Ledger(
+            id=self.id,
+            key_id=self.key_id,
+            request=request,
+            plan=plan,
+            dialect=self.dialect,
+            rate_of=self.rate_of,
+            clock=self.clock,
+            recorder=_NOWHERE,
+            mode=self.mode,
+            handling=self.handling,
+        )
+        branch.until = until
+        self.branches.append(branch)
+        return branch
+
+    @property
+    def attempts(self) -> list[AttemptRecord]:
+        """What is settled so far: this ledger's own attempts and its branches', in the order in which these were made,
+        numbered through."""
+        if not self.branches:
+            return self._settled
+        every = [*self._settled, *(attempt for branch in self.branches for attempt in branch.attempts)]
+        return [replace(a, id=attempt_id(self.id, number), number=number) for number, a in enumerate(every)]
+
+    def all_warnings(self) -> list[Warned]:
+        """Its own, then each branch's, led by the branch's model."""
+        return self.warnings + [
+            replace(warned, message=f"{branch.plan.attempts[0].target.id}: {warned.message}")
+            for branch in self.branches
+            for warned in branch.all_warnings()
+        ]
+
     def open(self, card: ModelCard, probe: int) -> Attempt:
         assert self._open is None, "an attempt is still open"
         now = self.clock.monotonic()
-        self._open = Attempt(card, len(self._settled), probe, now, self.clock.unix_ms())
+        own_key = self.handling.own_keys.get(card.provider)
+        self._open = Attempt(card, len(self._settled), probe, now, self.clock.unix_ms(), own_key)
         return self._open
 
     def settle(self, attempt: Attempt, outcome: Outcome, error: GatewayError | None = None) -> AttemptRecord:
@@ -219,11 +302,14 @@ class Ledger:
             usage.output,
             usage.reasoning,
             usage.estimated,
-            0 if usage is NOTHING else cost(usage, self.rate_of(card, attempt.started_at_ms)),
+            0
+            if usage is NOTHING or attempt.own_key is not None
+            else cost(usage, self.rate_of(card, attempt.started_at_ms)),
             finish.reason if finish is not None else None,
+            attempt.own_key is not None,
         )
         self._settled.append(record)
-        self._answer = attempt.pieces
+        self._last = attempt
         self.final = record
         return record
 
@@ -231,10 +317,18 @@ class Ledger:
         """End the request with the HTTP status that its caller got, and hand the records over."""
         assert self.record is None, "a request is closed once"
         assert self._open is None, "an attempt is still open"
-        settled, final, auto = self._settled, self.final, self.plan.auto
+        settled, final, auto = self.attempts, self.final, self.plan.auto
         one = settled[0] if len(settled) == 1 else None
         costs = [a.cost_nanousd for a in settled if a.outcome == "complete" or _used(a)]
-        request = self.request
+        request, steps, warnings = self.request, self.steps, self.warnings
+        answer = [] if self._last is None else self._last.pieces
+        if self.branches:
+            steps = [*steps, *(step for branch in self.branches for step in branch.steps)]
+            warnings = self.all_warnings()
+        handling = self.handling
+        if not handling.keep_text or handling.redact is not None:  # providers' messages may quote the question
+            steps = [replace(step, error=handling.kept(step.error)) for step in steps]
+            warnings = [replace(w, message=handling.kept(w.message) or "") for w in warnings]
         self.record = RequestRecord(
             self.id,
             self.key_id,
@@ -250,9 +344,7 @@ class Ledger:
             final.finish_reason if final is not None else None,
             len(settled),
             self.elapsed_ms(),
-            final.started_at_ms - self.created_at_ms + final.ttft_ms
-            if final is not None and final.ttft_ms is not None
-            else None,
+            self._first_ms(settled),
             one.input_tokens if one else sum(a.input_tokens for a in settled),
             one.cache_read_tokens if one else sum(a.cache_read_tokens for a in settled),
             one.cache_write_tokens if one else sum(a.cache_write_tokens for a in settled),
@@ -265,17 +357,54 @@ class Ledger:
             auto.strategy if auto is not None else None,
             auto.goal if auto is not None else request.goal,
             request.conversation_id,
-            encode(self.steps).decode() if len(self.steps) > 1 else None,
-            encode(self.warnings).decode() if self.warnings else None,
-            _last_words(request) if self._keep_text else None,
-            "".join(self._answer)[:MAX_KEPT_CHARS] if self._keep_text else None,
+            encode(steps).decode() if len(steps) > 1 else None,
+            encode(warnings).decode() if warnings else None,
+            handling.kept(_last_words(request)),
+            handling.kept((self.said if self.said is not None else "".join(answer))[:MAX_KEPT_CHARS]),
+            self._insight(answer),
+            any(a.byok for a in settled),
         )
-        self._recorder.record(self.record, settled)
+        reservation = self.reservation
+        self._recorder.record(
+            self.record, settled, () if reservation is None else reservation.settle(self.record, settled)
+        )
         return self.record
+
+    def _insight(self, answer: Sequence[str]) -> str | None:
+        last, plan, found = self._last, self.plan, None
+        if last is not None and not self.branches:
+            request = self.request
+            wanted = isinstance(request, ChatRequest) and (request.response_format is not None or request.tools)
+            ended = last.finish.reason if last.finish is not None else None
+            if wanted or last.refused or ended in ("length", "content_filter"):
+                found = checks(request, "".join(answer), last.calls, last.finish, refused=last.refused)
+        if plan.auto is not None:
+            planned = tuple([attempt.target.id for attempt in plan.attempts])
+            return encode(Insight(plan.auto, planned, plan.dropped, found)).decode()
+        return None if found is None else encode(Insight(checks=found)).decode()
+
+    def _first_ms(self, settled: Sequence[AttemptRecord]) -> int | None:
+        """From the request to the final attempt's first content; where none is the final one, to the first of all."""
+        of = settled if self.final is None else (self.final,)
+        begun = [a.started_at_ms - self.created_at_ms + a.ttft_ms for a in of if a.ttft_ms is not None]
+        return min(begun, default=None)
 
     def _estimate(self, attempt: Attempt) -> TokenUsage:
         prompt = sum(estimate_tokens(message.text) + 4 for message in self.request.messages)
         return TokenUsage(input=prompt, output=attempt.written, estimated=True)
+
+
+class _Nowhere:
+    """The recorder of a branch: it is recorded with the whole."""
+
+    def admit(self, admission: Admission) -> None: ...
+
+    def record(
+        self, request: RequestRecord, attempts: Sequence[AttemptRecord], entries: Sequence[LedgerEntry] = ()
+    ) -> None: ...
+
+
+_NOWHERE = _Nowhere()
 
 
 def _at_least(usage: TokenUsage, written: int) -> TokenUsage:
@@ -290,7 +419,7 @@ def _used(attempt: AttemptRecord) -> bool:
     )
 
 
-def _last_words(request: ChatRequest) -> str | None:
+def _last_words(request: Request) -> str | None:
     """What the history shows of the question: the last message of the user."""
     for message in reversed(request.messages):
         if message.role == "user":

@@ -61,6 +61,16 @@ def node_smoke(base_url: str, api_key: str, *options: str) -> dict[str, Any]:
     return _smoke(["node", str(HERE / "node_smoke.mjs"), *options], base_url, api_key, NODE_MODULES=str(node_modules()))
 
 
+def python_panels(base_url: str, api_key: str) -> dict[str, Any]:
+    """What `python_panels.py` found. Raises `CalledProcessError`."""
+    return _smoke([str(python()), "-I", str(HERE / "python_panels.py")], base_url, api_key)
+
+
+def node_panels(base_url: str, api_key: str) -> dict[str, Any]:
+    """What `node_panels.mjs` found. Raises `CalledProcessError`."""
+    return _smoke(["node", str(HERE / "node_panels.mjs")], base_url, api_key, NODE_MODULES=str(node_modules()))
+
+
 def _smoke(command: Sequence[str], base_url: str, api_key: str, **variables: str) -> dict[str, Any]:
     environment = os.environ | {"LLMWISE_BASE_URL": base_url, "LLMWISE_API_KEY": api_key} | variables
     environment.pop("PYTHONPATH", None)  # or the script would import our package instead of the published one

@@ -18,7 +18,9 @@ from llmwise.domain.events import (
     Traced,
 )
 from llmwise.domain.messages import Opaque, Reasoning, ToolCall
+from llmwise.domain.requests import ChatRequest
 from llmwise.orchestration.chat import Answer, answer, join
+from llmwise.orchestration.settlement import Ledger
 from llmwise.providers.scripted import script as faults
 
 from .engines import ANSWER, Engine
@@ -77,10 +79,15 @@ async def test_the_trace_comes_along() -> None:
     assert (await joined([TextDelta("x"), END], [trace])).trace == trace
 
 
+def question(ledger: Ledger) -> ChatRequest:
+    assert isinstance(ledger.request, ChatRequest)
+    return ledger.request
+
+
 async def test_an_answer_is_the_chains_first_success() -> None:
     engine = Engine([faults.Status(model="a", status=500)])
     ledger = engine.ledger("ab", stream=False)
-    whole = await answer(engine.mesh, ledger.request, ledger)
+    whole = await answer(engine.mesh, question(ledger), ledger)
     assert whole.text == ANSWER
     assert whole.trace is not None
     assert whole.trace.final_model == "b"
@@ -91,5 +98,5 @@ async def test_an_answer_that_breaks_off_is_an_error_and_not_half_an_answer() ->
     engine = Engine([faults.Cut(after=2)])
     ledger = engine.ledger("a", stream=True)
     with pytest.raises(UpstreamCut):
-        await answer(engine.mesh, ledger.request, ledger)
+        await answer(engine.mesh, question(ledger), ledger)
     assert engine.nothing_is_open()

@@ -22,7 +22,8 @@ from llmwise.domain.messages import Message, Text
 from llmwise.domain.models import ModelCard, Rate
 from llmwise.domain.plan import Plan, PlannedAttempt
 from llmwise.domain.requests import ChatRequest
-from llmwise.orchestration.compare import Best, Comparison, Contender, all_failed
+from llmwise.orchestration.compare import Best, Comparison, Contender
+from llmwise.orchestration.panel import all_failed
 from llmwise.orchestration.settlement import MAX_KEPT_CHARS
 from llmwise.providers.scripted import script as faults
 from llmwise.providers.scripted.script import AnyRule, Settings, Usage

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from llmwise.api.admission import credits_charged, credits_remaining, reserve
 from llmwise.api.errors import native_body
 from llmwise.api.http import (
     JSON,
@@ -18,6 +19,7 @@ from llmwise.api.http import (
     refuse,
     respond,
 )
+from llmwise.api.intake import planned
 from llmwise.api.native.events import (
     COMPAT_KEEP_ALIVE,
     NativeStream,
@@ -30,7 +32,7 @@ from llmwise.api.services import Services
 from llmwise.api.streaming import EVENT_STREAM, KEEP_ALIVE, NO_BUFFERING, NO_CACHE, CallerWatch, stream
 from llmwise.domain.errors import GatewayError
 from llmwise.domain.events import Warned
-from llmwise.domain.money import to_credits, to_usd
+from llmwise.domain.money import to_usd
 from llmwise.domain.requests import ChatRequest
 from llmwise.orchestration.chat import Answer, answer
 from llmwise.orchestration.settlement import Ledger
@@ -51,24 +53,26 @@ async def chat(services: Services, scope: Scope, receive: Receive, send: Send) -
         caller = await admit(services, scope["headers"], "chat")
         body = await read_body(services, scope, receive)
         request, warnings = parse(body)
+        request, plan = await planned(services, caller.key, scope["headers"], request)
         ledger = Ledger(
             id=request_id,
             key_id=caller.key.id,
             request=request,
-            plan=services.planner.plan(request, services.view()),
+            plan=plan,
             dialect="native",
             rate_of=services.catalog.rate,
             clock=services.clock,
             recorder=services.recorder,
-            keep_text=services.keep_text,
+            handling=services.handling(caller.principal),
         )
         ledger.warnings += warnings
+        await reserve(services, caller, ledger)
         watch = CallerWatch(scope, receive)
         try:
             if request.stream:
                 await _stream(services, scope, send, caller, ledger)
             else:
-                result = await answer(services.mesh, request, ledger)
+                result = await answer(services.continuity, request, ledger)
                 await respond(send, 200, _headers(caller, ledger), _encode(_answer(result, ledger)))
         finally:
             watch.stop()
@@ -96,8 +100,8 @@ async def _stream(services: Services, scope: Scope, send: Send, caller: Caller, 
     compat = scope.get("llmwise.compat", False)
     await stream(
         send,
-        services.mesh.run(ledger.request, ledger),
-        NativeStream(ledger, compat=compat, credits_remaining=lambda: None),
+        services.continuity.run(ledger.request, ledger),
+        NativeStream(ledger, compat=compat, credits_remaining=lambda: credits_remaining(ledger)),
         lambda: [EVENT_STREAM, NO_CACHE, NO_BUFFERING, *_identity(ledger), *caller.headers()],
         heartbeat_s=services.heartbeat_s,
         keep_alive=COMPAT_KEEP_ALIVE if compat else KEEP_ALIVE,
@@ -124,8 +128,8 @@ def _answer(result: Answer, ledger: Ledger) -> native.ChatAnswer:
         completion_tokens=final.output_tokens,
         latency_ms=record.latency_ms,
         cost=None if record.cost_nanousd is None else to_usd(record.cost_nanousd),
-        credits_charged=None if record.cost_nanousd is None else to_credits(record.cost_nanousd),
-        credits_remaining=None,
+        credits_charged=credits_charged(ledger),
+        credits_remaining=credits_remaining(ledger),
         finish_reason=result.finish.reason,
         mode="chat",
         conversation_id=record.conversation_id,

@@ -15,6 +15,7 @@ from typing import Any
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.json import Encoder
 
+from llmwise.api.admission import credits_charged
 from llmwise.api.errors import native_fields
 from llmwise.domain.errors import GatewayError
 from llmwise.domain.events import (
@@ -26,7 +27,7 @@ from llmwise.domain.events import (
     ToolCallDelta,
     Traced,
 )
-from llmwise.domain.money import to_credits, to_usd
+from llmwise.domain.money import to_usd
 from llmwise.domain.plan import AutoDecision
 from llmwise.orchestration.settlement import Ledger
 from llmwise.wire import native
@@ -163,7 +164,7 @@ class NativeStream:
         return native.DoneEvent(
             event="done",
             id=record.id,
-            credits_charged=None if record.cost_nanousd is None else to_credits(record.cost_nanousd),
+            credits_charged=credits_charged(self._ledger),
             credits_remaining=self._remaining(),
             finish_reason=record.finish_reason or "unknown",
             byok=False,

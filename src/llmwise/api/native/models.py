@@ -5,15 +5,19 @@ import math
 from msgspec import Struct
 
 from llmwise.api.frame import Call
+from llmwise.api.intake import planned
 from llmwise.api.native.translate import to_request
+from llmwise.api.services import Services
 from llmwise.domain.models import ModelCard
 from llmwise.domain.money import NANO_PER_USD, to_usd
-from llmwise.domain.plan import AutoDecision
+from llmwise.domain.plan import AutoDecision, Plan
+from llmwise.routing.chains import Chain
 from llmwise.routing.health import UNSEEN
 
 
 class ModelRow(Struct):
-    """A model on offer. Prices in USD per million tokens; `null` is "not known", which is not free."""
+    """A model on offer. Prices in USD per million tokens; `null` is "not known", which is not free. `chain` are the
+    models behind the name of a configured chain, `null` for a model."""
 
     id: str
     name: str
@@ -29,10 +33,19 @@ class ModelRow(Struct):
     capabilities: dict[str, bool]
     aliases: list[str]
     demonstration: bool
+    chain: list[str] | None = None
 
 
 async def list_models(call: Call) -> list[ModelRow]:
-    return [_row(card) for card in call.services.catalog.models]
+    planner = call.services.planner
+    models = [_row(card) for card in call.services.catalog.models if card.kind == "chat"]
+    return [*models, *map(_row, planner.composed.values()), *map(_chain_row, planner.chains.values())]
+
+
+def _chain_row(chain: Chain) -> ModelRow:
+    row = _row(chain.card)
+    row.chain = [card.id for card in chain.targets]
+    return row
 
 
 def _row(card: ModelCard) -> ModelRow:
@@ -104,8 +117,7 @@ async def explain(call: Call) -> Explanation:
     """POST /api/v1/route/explain."""
     services = call.services
     assert call.key is not None
-    request = to_request(call.body)
-    plan = services.planner.plan(request, services.view())
+    request, plan = await planned(services, call.key, call.request.headers.raw, to_request(call.body))
     auto: AutoDecision | None = plan.auto
     seen = services.planner.classify(request)
     return Explanation(
@@ -118,7 +130,7 @@ async def explain(call: Call) -> Explanation:
         confidence=seen.confidence,
         difficulty=seen.difficulty,
         signals=list(seen.signals),
-        reasons=list(auto.reasons) if auto is not None else ["The model was named; nothing was left to choose."],
+        reasons=list(auto.reasons) if auto is not None else [_named(services, request.model, plan)],
         plan=[
             PlannedRow(a.target.id, a.target.provider, a.reason, services.state.breaker(a.target.id).phase)
             for a in plan.attempts
@@ -136,6 +148,14 @@ async def explain(call: Call) -> Explanation:
         ],
         excluded=[ExcludedRow(d.model, d.reason, d.detail) for d in plan.dropped],
     )
+
+
+def _named(services: Services, model: str, plan: Plan) -> str:
+    chain = services.planner.chain(model)
+    if chain is None:
+        return "The model was named; nothing was left to choose."
+    names = ", ".join(card.id for card in chain.targets)
+    return f"The chain {chain.name} was named: {names}, in the order of {plan.strategy}."
 
 
 class TargetRow(Struct):

@@ -81,7 +81,7 @@ def _message(message: native.Message, index: int) -> Message:
     if isinstance(content, str):
         parts.append(Text(content))
     elif content is not None:
-        parts += [_block(block) for block in content]
+        parts += [_block(block, f"messages[{index}].content[{i}]") for i, block in enumerate(content)]
     if role == "tool":
         if not message.tool_call_id:
             raise Unprocessable(
@@ -102,22 +102,22 @@ def _message(message: native.Message, index: int) -> Message:
     return Message(role, tuple(parts), message.name)  # type: ignore[arg-type]  # a Role by the table
 
 
-def _block(block: native.Block) -> Text | Image:
+def _block(block: native.Block, where: str) -> Text | Image:
     if isinstance(block, native.TextBlock):
         return Text(block.text)
-    return image(block.image_url.url, block.image_url.detail)
+    return image(block.image_url.url, block.image_url.detail, f"{where}.image_url.url")
 
 
-def image(url: str, detail: str | None) -> Image:
-    """A data URL is taken apart; any other scheme than http and https is refused."""
+def image(url: str, detail: str | None, where: str) -> Image:
+    """A data URL is taken apart; any other scheme than http and https is refused. `where` is the field it stands in."""
     if url.startswith("data:"):
         head, comma, data = url[5:].partition(",")
         media_type, *flags = head.split(";")
         if not comma or "base64" not in flags or not media_type.startswith("image/"):
-            raise Unprocessable("image_url.url: a data URL must be data:image/TYPE;base64,DATA", param="image_url.url")
+            raise Unprocessable(f"{where}: a data URL must be data:image/TYPE;base64,DATA", param=where)
         return Image(data=data, media_type=media_type, detail=detail)
     if not url.startswith(("http://", "https://")):
-        raise Unprocessable(f"image_url.url: {url[:40]!r} is neither http, https nor a data URL", param="image_url.url")
+        raise Unprocessable(f"{where}: {url[:40]!r} is neither http, https nor a data URL", param=where)
     return Image(url=url, detail=detail)
 
 

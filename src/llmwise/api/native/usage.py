@@ -13,7 +13,7 @@ from llmwise.storage.rows import ModelUsage, Tally
 Limit = Annotated[int, Meta(ge=1, le=200)]
 Offset = Annotated[int, Meta(ge=0, le=1_000_000)]
 Days = Annotated[int, Meta(ge=1, le=365)]
-Mode = Literal["chat", "compare", "blend", "judge"]
+Mode = Literal["chat", "compare", "blend", "judge", "embedding"]
 
 
 class HistoryQuery(Struct, forbid_unknown_fields=True):

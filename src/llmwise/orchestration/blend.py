@@ -1,0 +1,345 @@
+"""One answer made from those of several models.
+
+    consensus, council, best_of   all are asked at once, a synthesizer makes one answer of theirs
+    chain                         one after the other works on the draft of the one before; the last one's is the answer
+    moa                           `layers` rounds, each of which reads the round before; then the synthesizer
+    self_moa                      one model `samples` times, at different temperatures and from different sides
+
+What fails on the way is left out and said; what is left is enough, down to one answer, which is given as it is. The
+synthesizer's stand-ins are the other models of the set, best first.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from llmwise.domain.errors import GatewayError, UnsupportedInput
+from llmwise.domain.events import CONTENT, Event, Finished, TextDelta, Warned
+from llmwise.domain.messages import Message, Text
+from llmwise.domain.models import ModelCard
+from llmwise.domain.plan import Plan, PlannedAttempt
+from llmwise.domain.requests import ChatRequest
+from llmwise.orchestration.estimates import Call, Estimate, estimated
+from llmwise.orchestration.fanout import Batch
+from llmwise.orchestration.material import Mark, merging, new_mark
+from llmwise.orchestration.mesh import Mesh
+from llmwise.orchestration.panel import Bounds, Emit, Panel, Question, Said, kept, plainly
+from llmwise.orchestration.prompts import Name, Prompts
+from llmwise.orchestration.settlement import Ledger
+from llmwise.routing.needs import lacks, needs_of
+
+Strategy: TypeAlias = Literal["consensus", "council", "best_of", "chain", "moa", "self_moa"]
+
+DEFAULT_LAYERS = 2
+"""Of moa: rounds of answers before the synthesis; two are the paper's MoA-Lite (arXiv 2406.04692)."""
+
+DEFAULT_SAMPLES = 4
+"""Of self_moa; most of the gain comes with the first few (arXiv 2502.00674)."""
+
+WARMEST = 1.0
+"""The samples' temperatures rise in equal steps from the caller's own, or 0.7, to this one."""
+USUAL_TEMPERATURE = 0.7
+
+
+class Recipe(Struct, frozen=True):
+    """How one blend is made. `sources` are the models' plans, with the fallbacks of each; `writers` the synthesizer and
+    its stand-ins, in order."""
+
+    strategy: Strategy
+    sources: tuple[Question, ...]
+    writers: tuple[ModelCard, ...]
+    layers: int = DEFAULT_LAYERS
+    samples: int = DEFAULT_SAMPLES
+
+    @property
+    def synthesizer(self) -> str:
+        return self.writers[0].id
+
+    def calls(self) -> list[Call]:
+        """The calls that a blend of this recipe makes when nothing fails."""
+        cards = [question.plan.attempts[0].target for question in self.sources]
+        width, writer = len(cards), self.writers[0]
+        match self.strategy:
+            case "chain":
+                links = [*cards, *([writer] if writer.id != cards[-1].id else [])]
+                return [
+                    Call("source" if n < len(links) - 1 else "synthesis", c, min(n, 1)) for n, c in enumerate(links)
+                ]
+            case "moa":
+                rounds = [Call("source", c, width if layer else 0) for layer in range(self.layers) for c in cards]
+                return [*rounds, Call("synthesis", writer, width)]
+            case "self_moa":
+                return [Call("source", cards[0])] * self.samples + [Call("synthesis", writer, self.samples)]
+            case _:
+                return [*(Call("source", c) for c in cards), Call("synthesis", writer, width)]
+
+
+class Begun(Struct, frozen=True):
+    """A source has begun to answer. Numbers and layers as in `Said`."""
+
+    number: int
+    layer: int
+    model: str
+
+
+class Synthesizing(Struct, frozen=True):
+    """The answers are here; `model` begins to write. The last such word counts: a stand-in may follow."""
+
+    model: str
+
+
+Item: TypeAlias = "Begun | Said | Synthesizing | Sequence[Event]"
+"""What a blend yields: when each source begins and how it ends, who writes, and then the answer's events."""
+
+
+class Blend:
+    """One blend under way. `sources` are those that have ended, `writer` the model whose text is the answer; the
+    account's `record` is set when it has ended."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        request: ChatRequest,
+        account: Ledger,
+        prompts: Prompts,
+        bounds: Bounds,
+        mark: Mark = new_mark,
+    ) -> None:
+        self.recipe = recipe
+        self.account = account
+        self.sources: list[Said] = []
+        self.writer: str | None = None
+        self.candidates = 0
+        self._begun = False  # the caller holds a part of the answer
+        self._request = request
+        self.prompts = prompts
+        self.bounds = bounds
+        self._mark = mark
+
+    @property
+    def source_models(self) -> list[str]:
+        """The models that answered, each once."""
+        return list(dict.fromkeys(said.model for said in self.sources if said.error is None))
+
+    @property
+    def answering(self) -> str:
+        """Whose text the answer is, or will be, as far as is known."""
+        return self.writer or self.recipe.synthesizer
+
+    def estimate(self) -> Estimate:
+        """What it will cost; asks no model."""
+        account = self.account
+        return estimated(self.recipe.calls(), needs_of(self._request), account.rate_of, account.created_at_ms)
+
+    async def run(self, mesh: Mesh, emit: Emit[Item]) -> None:
+        """Raises the `GatewayError` that leaves the caller without an answer. The record is handed over in any case."""
+        with kept(self.account):
+            panel = Panel(self.account, mesh, self.bounds)
+            if self.recipe.strategy == "chain":
+                await self._chain(panel, emit)
+            else:
+                await self._write(panel, await self._gather(panel, emit), emit)
+
+    async def _gather(self, panel: Panel, emit: Emit[Item]) -> list[Said]:
+        recipe = self.recipe
+        if recipe.strategy == "self_moa":
+            return await self._round(panel, self._samples(), emit)
+        answers = await self._round(panel, recipe.sources, emit)
+        for _ in range(1, recipe.layers if recipe.strategy == "moa" else 1):
+            if not self._affords(panel, "source", len(answers)):
+                self._warn("max_cost", "layers", "the rest of the layers was left out: max_cost is spent")
+                break
+            questions = [self._after(question, answers, "layer") for question in recipe.sources]
+            later = [said for said in await self._ask(panel, questions, emit) if said.error is None]
+            if not later:
+                self._warn("layer_failed", "layers", "a layer without any answer was passed over")
+                break
+            answers = later
+        return answers
+
+    async def _round(self, panel: Panel, questions: Sequence[Question], emit: Emit[Item]) -> list[Said]:
+        """The first answers. Raises when there are fewer than `min_sources`."""
+        said = await self._ask(panel, questions, emit)
+        failures = {_named(one, said): one.error for one in said if one.error is not None}
+        error = self.bounds.too_few(len(said), failures)
+        if error is not None:
+            raise error
+        return [one for one in said if one.error is None]
+
+    async def _ask(self, panel: Panel, questions: Sequence[Question], emit: Emit[Item]) -> list[Said]:
+        first, begun = len(panel.said), set[int]()
+
+        async def heard(batch: Batch) -> None:
+            number = batch.source
+            if number not in begun and any(type(event) in CONTENT for event in batch.events):
+                begun.add(number)
+                await emit(Begun(number, panel.layer, questions[number - first].model))
+
+        async def ended(said: Said) -> None:
+            self.sources.append(said)
+            await emit(said)
+
+        return await panel.ask(questions, on_text=heard, on_end=ended)
+
+    async def _chain(self, panel: Panel, emit: Emit[Item]) -> None:
+        links = list(self.recipe.sources)
+        if self.recipe.synthesizer != links[-1].model:
+            writer = self.recipe.writers[0]
+            links.append(replace(links[-1], plan=_plan((writer,)), refused=None))
+        draft: Said | None = None
+        failures: dict[str, GatewayError] = {}
+        for link in links[:-1]:
+            if draft is not None and not self._affords(panel, "source", 1):
+                self._warn("max_cost", "models", "the rest of the chain was left out: max_cost is spent")
+                return await self._give(draft, emit)
+            question = link if draft is None else self._after(link, [draft], "chain")
+            (said,) = await self._ask(panel, [question], emit)
+            if said.error is None:
+                draft = said
+            else:
+                failures[said.model] = said.error
+        too_few = self.bounds.too_few(len(links), failures)
+        if too_few is not None:
+            raise too_few
+        last = links[-1]
+        if draft is None:
+            try:
+                if last.refused is not None:
+                    raise last.refused
+                await self._relay(panel, last, emit)
+            except GatewayError as error:
+                failures[last.model] = error
+                raise self.bounds.too_few(len(failures), failures) or error from error
+            self._warn("one_source", "models", f"only {last.model} answered: its answer is given as it is")
+            return None
+        cards = tuple(dict.fromkeys([last.plan.attempts[0].target, *self.recipe.writers]))
+        return await self._write(panel, [draft], emit, cards, "chain")
+
+    async def _write(
+        self,
+        panel: Panel,
+        answers: Sequence[Said],
+        emit: Emit[Item],
+        writers: tuple[ModelCard, ...] | None = None,
+        prompt: Name | None = None,
+    ) -> None:
+        """Make one answer of those that there are, or give the best as it is where there is nothing else to do."""
+        self.candidates = len(answers)
+        best = max(answers, key=lambda said: said.ledger.plan.attempts[0].target.quality)
+        strategy = self.recipe.strategy
+        if prompt is None:
+            if len(answers) == 1:
+                self._warn("one_source", "models", f"only {best.model} answered: its answer is given as it is")
+                return await self._give(best, emit)
+            if strategy != "council" and len({" ".join(said.text.split()) for said in answers}) == 1:
+                self._warn("same_answers", "models", "all answers are the same: there was nothing to make of them")
+                return await self._give(best, emit)
+        if not self._affords(panel, "synthesis", len(answers)):
+            self._warn("max_cost", "synthesizer", f"max_cost is spent: the answer is {best.model}'s as it is")
+            return await self._give(best, emit)
+        writers = writers or self.recipe.writers
+        name: Name = prompt or ("consensus" if strategy in ("moa", "self_moa") else strategy)  # type: ignore[assignment]
+        question = Question(
+            _plan(writers),
+            merging(self._request, self.prompts.system(name), [s.text for s in answers], writers[0], self._mark),
+        )
+        try:
+            await emit(Synthesizing(question.model))
+            await self._relay(panel, question, emit)
+        except GatewayError as error:
+            if self._begun:
+                raise
+            self._warn("synthesis_failed", "synthesizer", f"{error.message}; the answer is {best.model}'s as it is")
+            await self._give(best, emit)
+        return None
+
+    async def _relay(self, panel: Panel, question: Question, emit: Emit[Item]) -> None:
+        async def pass_on(batch: Sequence[Event]) -> None:
+            self._begun = self._begun or any(type(event) in CONTENT for event in batch)
+            await emit(batch)
+
+        self.writer = question.model
+        self.writer = (await panel.relay(question, pass_on)).model
+
+    async def _give(self, said: Said, emit: Emit[Item]) -> None:
+        self.writer = said.model
+        self.account.final = said.ledger.final
+        self.account.said = said.text
+        await emit((TextDelta(said.text), said.finish or Finished("stop")))
+
+    def _samples(self) -> list[Question]:
+        (question,) = self.recipe.sources
+        count, roles = self.recipe.samples, self.prompts.roles.all
+        given = question.request.sampling.temperature
+        coolest = USUAL_TEMPERATURE if given is None else given
+        step = max(0.0, WARMEST - coolest) / (count - 1)
+        fixed = question.plan.attempts[0].target.capabilities.reasoning and given is None
+        return [
+            replace(
+                question,
+                request=_in_role(
+                    question.request, roles[n % len(roles)], None if fixed else round(coolest + n * step, 2)
+                ),
+            )
+            for n in range(count)
+        ]
+
+    def _after(self, question: Question, answers: Sequence[Said], name: Name) -> Question:
+        card = question.plan.attempts[0].target
+        texts = [said.text for said in answers]
+        return replace(question, request=merging(question.request, self.prompts.system(name), texts, card, self._mark))
+
+    def _affords(self, panel: Panel, role: Literal["source", "synthesis"], reads: int) -> bool:
+        cards = (
+            [q.plan.attempts[0].target for q in self.recipe.sources] if role == "source" else self.recipe.writers[:1]
+        )
+        if self.recipe.strategy == "chain":
+            cards = cards[:1]
+        account = self.account
+        calls = [Call(role, card, reads) for card in cards]
+        least = estimated(calls, needs_of(self._request), account.rate_of, account.clock.unix_ms()).least_nanousd
+        return panel.affords(least or 0)
+
+    def _warn(self, code: str, field: str, message: str) -> None:
+        self.account.warnings.append(Warned(code, field, message))
+
+
+def question_of(plan: Plan, request: ChatRequest, refused: GatewayError | None = None) -> Question:
+    """A source's question: the caller's, without what only the answer to the caller is for (tools, a form)."""
+    card = plan.attempts[0].target
+    asked = replace(plainly(request, card.id), tools=(), tool_choice=None, response_format=None)
+    return Question(plan, asked, refused)
+
+
+def writers_of(
+    request: ChatRequest, cards: Sequence[ModelCard], named: ModelCard | None = None
+) -> tuple[ModelCard, ...]:
+    """Who writes the answer, and who stands in: the model that was named, else the best rated of the set, then the
+    others by their rating; ties go to the one listed first. Raises `UnsupportedInput` when the one that was named can't
+    take the request, or none can."""
+    needs = needs_of(request)
+    if named is not None and (reason := lacks(named, needs, context=False)) is not None:
+        raise UnsupportedInput(f"synthesizer: {reason.detail}", reason=reason.reason, param="synthesizer")
+    able = [card for card in cards if lacks(card, needs, context=False) is None]
+    ranked = sorted(able, key=lambda card: -card.quality)
+    found = dict.fromkeys([*([] if named is None else [named]), *ranked])
+    if not found:
+        raise UnsupportedInput("no model of the set can take this request")
+    return tuple(found)
+
+
+def _plan(cards: Sequence[ModelCard]) -> Plan:
+    return Plan(tuple(PlannedAttempt(card, "synthesizer" if n == 0 else "stand-in") for n, card in enumerate(cards)))
+
+
+def _in_role(request: ChatRequest, role: str, temperature: float | None) -> ChatRequest:
+    messages = (Message("system", (Text(role),)), *request.messages) if role else request.messages
+    return replace(request, messages=messages, sampling=replace(request.sampling, temperature=temperature))
+
+
+def _named(said: Said, among: Sequence[Said]) -> str:
+    """Its model; a sample's number besides, where several are of one model."""
+    one_model = len({other.model for other in among}) < len(among)
+    return f"{said.model} #{said.number + 1}" if one_model else said.model

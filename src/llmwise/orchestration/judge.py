@@ -1,0 +1,310 @@
+"""Several models answer, another one scores their answers: without names, and in both orders.
+
+A model as judge prefers what stands first (arXiv 2306.05685), so it reads the answers twice, forwards and backwards, at
+the same time, and the scores are the means of both readings. Where the readings name different winners, that is said.
+What can be decided without a judge is: a single answer that is left, and answers that are all the same.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from json import JSONDecodeError, JSONDecoder
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from llmwise.domain.errors import GatewayError, UpstreamInvalid
+from llmwise.domain.events import Warned
+from llmwise.domain.models import ModelCard
+from llmwise.domain.plan import Plan, PlannedAttempt
+from llmwise.domain.requests import ChatRequest
+from llmwise.orchestration.estimates import Call, Estimate, estimated
+from llmwise.orchestration.fanout import Batch
+from llmwise.orchestration.material import LABELS, Mark, again, judging, new_mark
+from llmwise.orchestration.mesh import Mesh
+from llmwise.orchestration.panel import Bounds, Emit, Panel, Question, Said, kept, side_by_side
+from llmwise.orchestration.prompts import Prompts
+from llmwise.orchestration.settlement import Ledger
+from llmwise.routing.needs import needs_of
+
+DEFAULT_CRITERIA = (
+    "Correctness: what is claimed is true, and reasoning and calculations hold.",
+    "Completeness: everything that was asked is answered.",
+    "Usefulness: clear, to the point, in the form that was asked for.",
+)
+
+HIGHEST = 10.0
+
+
+class Score(Struct, frozen=True):
+    """`score` is 0 to 10, the mean over the readings; `None` when there was nothing to compare with. Equal scores share
+    a `rank`, from 1."""
+
+    model: str
+    rank: int
+    score: float | None
+    reasoning: str
+
+
+class Reading(Struct, frozen=True):
+    """One order's result: the models as they stood, and their scores."""
+
+    order: tuple[str, ...]
+    scores: tuple[float, ...]
+    reasons: tuple[str, ...]
+    overall: str
+
+    @property
+    def best(self) -> set[str]:
+        """The models with the highest score."""
+        return {model for model, score in zip(self.order, self.scores, strict=True) if score == max(self.scores)}
+
+
+class Verdict(Struct, frozen=True):
+    """`scores` are in the order of their ranks. `tied`: the models that share the first rank, when several do; the
+    `winner` is then the one of them whose worst reading was best, and of those the one named first. `disagreement`: no
+    model was the best of both readings."""
+
+    winner: str
+    scores: tuple[Score, ...]
+    overall: str
+    readings: tuple[Reading, ...] = ()
+    tied: tuple[str, ...] = ()
+    disagreement: bool = False
+
+
+Item: TypeAlias = Batch | Said | Verdict
+"""What a judgement yields: the contestants' events, how each ended, and the verdict."""
+
+
+class Judgement:
+    """One judgement under way. `contestants` are those that have ended; `verdict` is set when there is one, the
+    account's `record` when it has ended."""
+
+    def __init__(
+        self,
+        contestants: Sequence[Question],
+        judge: ModelCard,
+        criteria: Sequence[str],
+        request: ChatRequest,
+        account: Ledger,
+        prompts: Prompts,
+        bounds: Bounds,
+        mark: Mark = new_mark,
+    ) -> None:
+        self.models = [question.model for question in contestants]
+        self.judge = judge
+        self.criteria = tuple(criteria) or DEFAULT_CRITERIA
+        self.account = account
+        self.contestants: list[Said] = []
+        self.verdict: Verdict | None = None
+        self._questions = contestants
+        self._request = request
+        self.prompts = prompts
+        self.bounds = bounds
+        self._mark = mark
+
+    def estimate(self) -> Estimate:
+        """What it will cost; asks no model."""
+        cards = [question.plan.attempts[0].target for question in self._questions]
+        calls = [*(Call("source", card) for card in cards), *self._judge_calls(len(cards))]
+        account = self.account
+        return estimated(calls, needs_of(self._request), account.rate_of, account.created_at_ms)
+
+    def _judge_calls(self, answers: int) -> list[Call]:
+        return [Call("judge", self.judge, answers)] * 2
+
+    async def run(self, mesh: Mesh, emit: Emit[Item]) -> None:
+        """Raises the `GatewayError` that leaves the caller without a verdict; what the contestants said is then in its
+        details. The record is handed over in any case."""
+        with kept(self.account):
+            panel = Panel(self.account, mesh, self.bounds)
+            try:
+                answers = await self._gather(panel, emit)
+                self.verdict = await self._decide(panel, answers)
+            finally:
+                self.account.said = self._words(panel)
+            await emit(self.verdict)
+
+    async def _gather(self, panel: Panel, emit: Emit[Item]) -> list[Said]:
+        async def ended(said: Said) -> None:
+            self.contestants.append(said)
+            await emit(said)
+
+        said = await panel.ask(self._questions, on_text=emit, on_end=ended)
+        self.contestants.sort(key=lambda one: one.number)
+        error = self.bounds.too_few(len(said), {one.model: one.error for one in said if one.error is not None})
+        if error is not None:
+            raise error
+        return [one for one in said if one.error is None]
+
+    async def _decide(self, panel: Panel, answers: Sequence[Said]) -> Verdict:
+        models = tuple(said.model for said in answers)
+        if len(answers) == 1:
+            self._warn("one_source", "contestants", f"only {models[0]} answered: there was nothing to compare")
+            return Verdict(models[0], (Score(models[0], 1, None, "The only one that answered."),), "Not judged.")
+        if len({" ".join(said.text.split()) for said in answers}) == 1:
+            self._warn("same_answers", "contestants", "all answers are the same: no judge was asked")
+            scores = tuple(Score(model, 1, None, "The same answer as the others'.") for model in models)
+            return Verdict(models[0], scores, "All answers are the same.", tied=models)
+        orders = self._orders(panel, answers)
+        try:
+            readings = await self._read(panel, orders)
+        except GatewayError as error:
+            raise self._without_verdict(error) from error
+        return verdict_of(models, readings)
+
+    def _orders(self, panel: Panel, answers: Sequence[Said]) -> list[list[Said]]:
+        both = [list(answers), list(reversed(answers))]
+        account = self.account
+        calls = self._judge_calls(len(answers))
+        found = estimated(calls, needs_of(self._request), account.rate_of, account.clock.unix_ms())
+        least = found.least_nanousd or 0
+        if panel.affords(least):
+            return both
+        if panel.affords(least // 2):
+            self._warn("max_cost", "judge", "max_cost is nearly spent: the answers were read in one order only")
+            return both[:1]
+        raise self._without_verdict(
+            UpstreamInvalid("max_cost is spent before the judge could be asked; raise it", code="max_cost_spent")
+        )
+
+    async def _read(self, panel: Panel, orders: Sequence[Sequence[Said]]) -> list[Reading]:
+        """The judge's readings, asked for at once; what is no verdict is asked for once more. Raises when none of them
+        can be had."""
+        plan = Plan((PlannedAttempt(self.judge, "judge"),))
+        system = self.prompts.system("judge")
+        questions = [
+            Question(
+                plan,
+                judging(self._request, system, self.criteria, [one.text for one in order], self.judge, self._mark),
+            )
+            for order in orders
+        ]
+        said = await panel.ask(questions)
+        readings = [reading_of(one.text, order) for one, order in zip(said, orders, strict=True)]
+        unread = [n for n, one in enumerate(said) if one.error is None and readings[n] is None]
+        if unread:
+            prompt = self.prompts.system("again")
+            repeats = [Question(plan, again(questions[n].request, said[n].text, prompt)) for n in unread]
+            for n, one in zip(unread, await panel.ask(repeats), strict=True):
+                said[n], readings[n] = one, reading_of(one.text, orders[n])
+        found = [reading for reading in readings if reading is not None]
+        if not found:
+            failed = next((one.error for one in said if one.error is not None), None)
+            raise failed or UpstreamInvalid(
+                f"{self.judge.id} gave no verdict that can be read, asked twice; name another judge",
+                provider=self.judge.provider,
+                code="judge_invalid",
+            )
+        if len(found) < len(orders):
+            self._warn(
+                "one_order", "judge", "one of the two readings failed: the order of the answers may have counted"
+            )
+        return found
+
+    def _without_verdict(self, error: GatewayError) -> GatewayError:
+        kept = [
+            {"model": one.model, "status": "failed" if one.error is not None else "complete", "content": one.text}
+            for one in self.contestants
+        ]
+        details = {**error.details, "contestants": kept, "judge": self.judge.id, "refunded": True}
+        return type(error)(
+            f"no verdict: {error.message}",
+            provider=error.provider,
+            upstream_status=error.upstream_status,
+            retry_after_s=error.retry_after_s,
+            reason=error.reason,
+            code=error.code,
+            **details,
+        )
+
+    def _words(self, panel: Panel) -> str | None:
+        ledgers = [said.ledger for said in self.contestants]
+        answers = side_by_side(ledgers) if ledgers else None
+        if answers is None or self.verdict is None:
+            return answers
+        return f"The verdict: {self.verdict.winner}. {self.verdict.overall}\n\n{answers}"
+
+    def _warn(self, code: str, field: str, message: str) -> None:
+        self.account.warnings.append(Warned(code, field, message))
+
+
+def verdict_of(models: Sequence[str], readings: Sequence[Reading]) -> Verdict:
+    """The verdict of one reading or more of the same answers. `models` are in the order in which they were named."""
+    scores = {m: [r.scores[r.order.index(m)] for r in readings] for m in models}
+    means = {m: round(sum(given) / len(given), 2) for m, given in scores.items()}
+    first = readings[0]
+    ranked = sorted(models, key=lambda m: (-means[m], -min(scores[m])))  # stable: then as they were named
+    found: list[Score] = []
+    for mean, group in groupby(ranked, key=lambda m: means[m]):
+        rank = len(found) + 1
+        found += [Score(m, rank, mean, first.reasons[first.order.index(m)]) for m in group]
+    tied = tuple(score.model for score in found if score.rank == 1)
+    return Verdict(
+        found[0].model,
+        tuple(found),
+        first.overall,
+        tuple(readings),
+        tied if len(tied) > 1 else (),
+        not set.intersection(*(reading.best for reading in readings)),
+    )
+
+
+def reading_of(text: str, order: Sequence[Said]) -> Reading | None:
+    """What the judge wrote as a reading: the first JSON object in it that scores each answer once, from 0 to 10.
+    `None`: there is none."""
+    labels = LABELS[: len(order)]
+    for found in _objects(text):
+        rows = found.get("scores")
+        if not isinstance(rows, list):
+            continue
+        scores: dict[str, float] = {}
+        reasons: dict[str, str] = {}
+        for row in rows:
+            label, score = (
+                (str(row.get("answer", "")).strip().upper()[-1:], row.get("score"))
+                if isinstance(row, dict)
+                else ("", None)
+            )
+            number = _number(score)
+            if label not in labels or not label or number is None or label in scores:
+                break
+            scores[label] = number
+            reasons[label] = str(row.get("reasoning") or "")
+        else:
+            if len(scores) == len(labels):
+                return Reading(
+                    tuple(said.model for said in order),
+                    tuple(scores[label] for label in labels),
+                    tuple(reasons[label] for label in labels),
+                    str(found.get("overall") or ""),
+                )
+    return None
+
+
+def numbers_of(text: str, name: str) -> list[float]:
+    """The numbers called `name` in the JSON objects of a text."""
+    values = [found.get(name) for found in _objects(text)]
+    return [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
+
+
+def _objects(text: str) -> list[dict[str, Any]]:
+    """The JSON objects in a text, outermost ones, in order; what stands around them is passed over."""
+    decoder, at = JSONDecoder(), text.find("{")
+    found: list[dict[str, Any]] = []
+    while at >= 0 and len(found) < 8:
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except (JSONDecodeError, RecursionError):
+            end = at + 1
+        else:
+            found.append(value)
+        at = text.find("{", end)
+    return found
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value) if 0 <= value <= HIGHEST else None

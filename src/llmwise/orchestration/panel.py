@@ -1,0 +1,265 @@
+"""Several runs of the engine that are one request: one account, one deadline, one budget, one record.
+
+A comparison, a blend, a judgement and a cascade are panels. What they share is here: how the sources are bounded, what
+a call is answered with when too few of them answer, and how work that asks many becomes one stream for its reader.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from typing import TypeAlias, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from llmwise.domain.errors import CircuitOpen, DeadlineExceeded, GatewayError, InternalError, Unavailable
+from llmwise.domain.events import Event, Finished, RefusalDelta, TextDelta
+from llmwise.domain.plan import Plan
+from llmwise.domain.requests import ChatRequest
+from llmwise.orchestration.fanout import WAITING, Batch, Source, fanout
+from llmwise.orchestration.mesh import Mesh
+from llmwise.orchestration.settlement import CLIENT_GONE_STATUS, MAX_KEPT_CHARS, Ledger
+
+T = TypeVar("T")
+
+Emit: TypeAlias = Callable[[T], Awaitable[None]]
+"""Hands an item to the reader; waits while the reader is behind."""
+
+
+class Bounds(Struct, frozen=True):
+    """What a call to several models may take.
+
+    source_timeout_s    so long a source may take to its end, in seconds; `None`: the request's total alone
+    min_sources         with fewer answers than this the call fails
+    max_cost_nanousd    no further model is asked once this is spent; `None`: unbounded
+    """
+
+    source_timeout_s: float | None = None
+    min_sources: int = 1
+    max_cost_nanousd: int | None = None
+
+    def source_until(self, now: float) -> float | None:
+        """The instant by which sources that begin `now` have to end."""
+        return None if self.source_timeout_s is None else now + self.source_timeout_s
+
+    def explained(self, error: GatewayError | None, model: str) -> GatewayError | None:
+        """The error that ended a source; the engine's deadline is, for a bounded source, most often its own bound."""
+        if self.source_timeout_s is None or not isinstance(error, DeadlineExceeded):
+            return error
+        return DeadlineExceeded(
+            f"{model} did not end within {self.source_timeout_s:g} s (source_timeout_s)", code="source_timeout"
+        )
+
+    def too_few(self, asked: int, failures: Mapping[str, GatewayError]) -> GatewayError | None:
+        """The call's error when `failures` of the models `asked` leave fewer answers than `min_sources`."""
+        left = asked - len(failures)
+        if left == 0:
+            return all_failed(failures)
+        if left >= self.min_sources:
+            return None
+        return all_failed(failures, f"{left} of {asked} models answered, min_sources is {self.min_sources}")
+
+
+UNBOUNDED = Bounds()
+
+
+class Question(Struct, frozen=True):
+    """One run to come: its plan, the request as this source is asked it, and why it can't be asked at all."""
+
+    plan: Plan
+    request: ChatRequest
+    refused: GatewayError | None = None
+
+    @property
+    def model(self) -> str:
+        return self.plan.attempts[0].target.id
+
+
+class Said(Struct, frozen=True):
+    """How the `number`-th source of a panel ended, from 0: its whole text, or the error that ended it. `layer` counts
+    from 1."""
+
+    number: int
+    layer: int
+    model: str
+    text: str
+    error: GatewayError | None
+    ledger: Ledger
+    finish: Finished | None = None
+
+
+class Panel:
+    """The runs of one request under way. `account` is the whole's ledger; each run is a branch of it. `layer` counts
+    the times that some were asked."""
+
+    def __init__(self, account: Ledger, mesh: Mesh, bounds: Bounds) -> None:
+        self.account = account
+        self.bounds = bounds
+        self.said: list[Said] = []
+        self._mesh = mesh
+        self._until = asyncio.get_running_loop().time() + mesh.total_s
+        self.layer = 0
+
+    @property
+    def spent_nanousd(self) -> int:
+        """What the calls so far have cost, as far as prices are known."""
+        return sum(attempt.cost_nanousd or 0 for attempt in self.account.attempts)
+
+    def affords(self, least_nanousd: int) -> bool:
+        """Whether calls that cost at least so much may still be made."""
+        most = self.bounds.max_cost_nanousd
+        return most is None or self.spent_nanousd + least_nanousd <= most
+
+    async def ask(
+        self,
+        questions: Sequence[Question],
+        *,
+        on_text: Emit[Batch] | None = None,
+        on_end: Emit[Said] | None = None,
+    ) -> list[Said]:
+        """Ask all at once, and wait for all: one that fails ends no other. `Batch.source` and `Said.number` count
+        through the panel. The answer is in the questions' order."""
+        self.layer += 1
+        first = len(self.said)
+        until = self.bounds.source_until(asyncio.get_running_loop().time())
+        until = self._until if until is None else min(until, self._until)
+        ledgers = [self.account.branch(q.plan, q.request, until=until) for q in questions]
+        pieces: list[list[str]] = [[] for _ in questions]
+        finishes: list[Finished | None] = [None] * len(questions)
+        ended: dict[int, Said] = {}
+        sources = [Source(ledger, q.refused) for ledger, q in zip(ledgers, questions, strict=True)]
+        async with fanout(self._mesh, sources) as items, aclosing(items):
+            async for item in items:
+                source = item.source
+                if isinstance(item, Batch):
+                    for event in item.events:
+                        if isinstance(event, TextDelta | RefusalDelta):
+                            pieces[source].append(event.text)
+                        elif isinstance(event, Finished):
+                            finishes[source] = event
+                    if on_text is not None:
+                        await on_text(Batch(first + source, item.events))
+                    continue
+                model = questions[source].model
+                error = self.bounds.explained(item.error, model)
+                text = "".join(pieces[source])
+                said = Said(first + source, self.layer, model, text, error, ledgers[source], finishes[source])
+                ended[source] = said
+                if on_end is not None:
+                    await on_end(said)
+        found = [ended[source] for source in range(len(questions))]
+        self.said += found
+        return found
+
+    async def relay(self, question: Question, emit: Emit[Sequence[Event]]) -> Said:
+        """Ask one whose answer is the request's, and hand on its events as they come. Raises the `GatewayError` that
+        ended it. The request's record names its model."""
+        ledger = self.account.branch(question.plan, question.request, until=self._until)
+        pieces: list[str] = []
+        finish: Finished | None = None
+        try:
+            async with aclosing(self._mesh.run(question.request, ledger)) as batches:
+                async for batch in batches:
+                    for event in batch:
+                        if isinstance(event, TextDelta | RefusalDelta):
+                            pieces.append(event.text)
+                        elif isinstance(event, Finished):
+                            finish = event
+                    await emit(batch)
+        finally:
+            self.account.final = ledger.final
+        text = self.account.said = "".join(pieces)
+        assert ledger.final is not None
+        return Said(len(self.said), self.layer + 1, ledger.final.model, text, None, ledger, finish)
+
+
+@contextmanager
+def kept(account: Ledger) -> Iterator[None]:
+    """Admit the request, and close it with whatever ends the block."""
+    status, code = InternalError.status, InternalError.code
+    account.admit()
+    try:
+        yield
+        status, code = 200, ""
+    except GatewayError as error:
+        status, code = error.status, error.code
+        raise
+    except (asyncio.CancelledError, GeneratorExit):
+        status, code = CLIENT_GONE_STATUS, "client_gone"
+        raise
+    finally:
+        account.close(status, code or None)
+
+
+class _End(Struct, frozen=True):
+    failure: Exception | None
+
+
+async def piped(work: Callable[[Emit[T]], Awaitable[None]]) -> AsyncGenerator[T, None]:
+    """What `work` emits, as a stream that ends as it ends. The work has a task of its own, which ends with the
+    generator; a reader that is behind makes it wait."""
+    items: asyncio.Queue[T | _End] = asyncio.Queue(WAITING)
+
+    async def drive() -> None:
+        failure: Exception | None = None
+        try:
+            await work(items.put)
+        except Exception as error:
+            failure = error
+        await items.put(_End(failure))
+
+    task = asyncio.create_task(drive(), name="panel")
+    try:
+        while not isinstance(item := await items.get(), _End):
+            yield item
+        if item.failure is not None:
+            raise item.failure
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def all_failed(failures: Mapping[str, GatewayError], what: str | None = None) -> GatewayError:
+    """What a panel is answered with when no model answered, or too few: the class, and so the status, of the failure
+    that says most, and all of them under `failures`. What the caller has to change says most, then what a provider
+    said."""
+    telling = min(failures.values(), key=_silence)
+    return type(telling)(
+        f"{what or f'all {len(failures)} models failed'}; "
+        + "; ".join(f"{model}: {error.message}" for model, error in failures.items()),
+        code="all_failed" if what is None else "too_few_sources",
+        retry_after_s=telling.retry_after_s,
+        reason=telling.code,
+        failures={
+            model: {"error": error.message, "code": error.code, "status_code": error.status}
+            for model, error in failures.items()
+        },
+        refunded=True,
+    )
+
+
+def _silence(error: GatewayError) -> int:
+    if error.caller_fault:
+        return 0
+    if error.upstream_status is not None:
+        return 1
+    if isinstance(error, CircuitOpen):
+        return 4
+    return 3 if isinstance(error, Unavailable | DeadlineExceeded | InternalError) else 2
+
+
+def side_by_side(ledgers: Sequence[Ledger]) -> str | None:
+    """Every source's text below its model's name, for the history: each has an equal part of what is kept. `None` when
+    no text is kept."""
+    share = MAX_KEPT_CHARS // len(ledgers)
+    texts = [
+        f"## {ledger.plan.attempts[0].target.id}\n\n{ledger.record.answer}"[:share]
+        for ledger in ledgers
+        if ledger.record is not None and ledger.record.answer is not None
+    ]
+    return "\n\n".join(texts)[:MAX_KEPT_CHARS] if texts else None
+
+
+def plainly(request: ChatRequest, model: str) -> ChatRequest:
+    """The request as a source is asked it on the caller's behalf: no chain, no bytes passed through."""
+    return replace(request, model=model, routing=None, passthrough=None, verbatim=False)
