@@ -23,6 +23,7 @@ from llmwise.cli.serve import uvicorn_config
 from llmwise.config import parse
 from llmwise.providers.scripted.script import AnyRule, Script, Settings
 from llmwise.providers.scripted.server import ScriptedServer
+from llmwise.state.memory import MemoryState
 from llmwise.storage.store import OfflineKeys
 
 ANSWER = "one two three four five"
@@ -78,8 +79,10 @@ class Served:
         for server in self.servers:
             server.set_script(script)
             server.journal.clear()
-        self.services.state._breakers.clear()
-        self.services.state._health.clear()
+        state = self.services.state
+        assert isinstance(state, MemoryState)
+        state._breakers.clear()
+        state._health.clear()
 
     def reached(self, dialect: str) -> tuple[int, ...]:
         """How many requests came to each server in this dialect."""

@@ -10,14 +10,14 @@ from msgspec.structs import replace
 
 from llmwise.domain.errors import Conflict, InvalidRequest, NotFound
 from llmwise.domain.ids import RequestId, attempt_id, request_id
-from llmwise.domain.records import AttemptRecord, RequestRecord
+from llmwise.domain.records import AttemptRecord, LedgerEntry, RequestRecord
 from llmwise.storage.keys import hash_key
 from llmwise.storage.rows import SettledRequest
 from llmwise.storage.store import Store
 
 pytestmark = pytest.mark.anyio
 
-URLS = ["sqlite:///:memory:", "sqlite:///{tmp_path}/store.db"]
+URLS = ["sqlite:///:memory:", "sqlite:///{tmp_path}/store.db", "postgresql"]
 
 NOW_MS = 1_795_000_000_000
 DAY_MS = 86_400_000
@@ -30,7 +30,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(params=URLS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    opened = Store.open(request.param.format(tmp_path=tmp_path))
+    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else request.param
+    opened = Store.open(url.format(tmp_path=tmp_path))
     await opened.migrate()
     yield opened
     await opened.close()
@@ -120,6 +121,48 @@ async def test_a_record_comes_back_as_it_was_written(store: Store) -> None:
     assert await store.request(whole.id) == SettledRequest(whole, attempts)
     assert await store.request(bare.id) == SettledRequest(bare, ())
     assert type((await store.history(None))[1][0].stream) is bool
+
+
+@pytest.mark.parametrize("text", ["\\N", "a\tb\nc\r\nd", "\\", "\\t", "", "'; --", "%s {} ?", "\x7f\x01 \N{SPARKLES}"])
+async def test_any_text_comes_back_as_it_is(store: Store, text: str) -> None:
+    record = settled(1, prompt=text, answer=text, requested_model=text)
+    await store.insert([record], [tried(record)])
+    assert await store.request(record.id) == SettledRequest(record, (tried(record),))
+
+
+async def test_a_record_is_not_lost_for_a_nul_in_a_prompt(store: Store) -> None:
+    await store.insert([settled(1, prompt="a\0b")], [])
+    found = await store.request(settled(1).id)
+    assert found is not None
+    assert found.request.prompt in ("a\0b", "a\N{REPLACEMENT CHARACTER}b")
+
+
+async def test_a_lone_attempt_comes_back_whether_it_fits_its_requests_row_or_not(store: Store) -> None:
+    records = [settled(number) for number in range(4)]
+    attempts = [
+        tried(records[0], usage_estimated=False, code=None),  # says what its request says
+        tried(records[1], usage_estimated=False, outcome="rejected", upstream_status=None),
+        tried(records[2], usage_estimated=False, output_tokens=1),  # says something else
+        tried(records[3], usage_estimated=False, code="another"),
+    ]
+    await store.insert(records, attempts)
+    for record, attempt in zip(records, attempts, strict=True):
+        assert await store.request(record.id) == SettledRequest(record, (attempt,))
+    summary = await store.usage_summary(None, 1, NOW_MS)
+    assert [(m.attempts, m.errors, m.output_tokens) for m in summary.by_model] == [(4, 1, 901)]
+
+
+async def test_entries_are_kept_once_and_read_newest_first(store: Store) -> None:
+    entries = [
+        LedgerEntry(f"{settled(n).id}/settle", "acc_1", "key_a", settled(n).id, "settle", -n, NOW_MS + n, None)
+        for n in range(3)
+    ]
+    grant = LedgerEntry("grant_1", "acc_2", None, None, "grant", 2**60, NOW_MS, "welcome")
+    await store.insert([settled(0)], [], [*entries[:2], grant])
+    await store.insert([settled(0)], [], entries)  # a replay
+    assert await store.entries("acc_1") == tuple(reversed(entries))
+    assert await store.entries("acc_1", limit=1, offset=1) == (entries[1],)
+    assert await store.entries("acc_2") == (grant,)
 
 
 async def test_attempts_come_back_in_order_even_beyond_ten(store: Store) -> None:
@@ -221,7 +264,8 @@ async def test_search_looks_for_the_text_as_it_is(store: Store, search: str, fou
 
 
 async def test_recent_leaves_the_texts_out_and_keeps_to_its_days(store: Store) -> None:
-    young, old = settled(1), settled(2, created_at_ms=NOW_MS - 3 * DAY_MS)
+    past_ms = NOW_MS - 3 * DAY_MS
+    young, old = settled(1), settled(2, id=request_id(past_ms, 2), created_at_ms=past_ms)
     await store.insert([young, old], [])
     assert await store.usage_recent(None, 2, NOW_MS) == (replace(young, prompt=None, answer=None),)
     assert len(await store.usage_recent(None, 4, NOW_MS)) == 2

@@ -17,6 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import URL, Connection, Engine, QueuePool, StaticPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from llmwise.storage import postgres
 from llmwise.storage.errors import StorageUnavailable
 from llmwise.storage.schema import SchemaMismatch, at_head, bring_to_head
 
@@ -38,15 +39,17 @@ class Database:
 
     def __init__(self, url: URL, engine: Engine) -> None:
         self.url = url.render_as_string(hide_password=True)
-        self.in_memory = _is_memory(url)
+        self.in_memory = _is_sqlite(url) and _is_memory(url)
+        self.is_postgres = not _is_sqlite(url)
         self._reading = engine
         self._writing = engine.execution_options(**{_WRITES: True})
 
     @classmethod
     def open(cls, url: str) -> "Database":
-        """`sqlite:///relative/path`, `sqlite:////absolute/path` or `sqlite:///:memory:`.
+        """`sqlite:///relative/path`, `sqlite:////absolute/path`, `sqlite:///:memory:`, or
+        `postgresql://user:password@host/name`, which is not contacted yet.
 
-        The file is created with mode 0600 (SQLite gives its `-wal` and `-shm` the same), missing directories with
+        SQLite's file is created with mode 0600 (SQLite gives its `-wal` and `-shm` the same), missing directories with
         0700; what exists keeps its mode. Raises `StorageUnavailable`.
         """
         try:
@@ -55,11 +58,19 @@ class Database:
             raise StorageUnavailable(
                 "?", "the URL can't be read", "write it like sqlite:///llmwise.db"
             ) from error  # not repeated in the message: it may hold a password
-        if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
+        shown = parsed.render_as_string(hide_password=True)
+        if parsed.drivername in ("postgresql", "postgresql+psycopg"):
+            try:
+                return cls(parsed, postgres.engine(parsed))
+            except ModuleNotFoundError as error:
+                raise StorageUnavailable(
+                    shown, "PostgreSQL's driver is not installed", "pip install 'llmwise[postgres]'"
+                ) from error
+        if not _is_sqlite(parsed):
             raise StorageUnavailable(
-                parsed.render_as_string(hide_password=True),
+                shown,
                 f"{parsed.drivername} is no known database",
-                "use a URL like sqlite:///llmwise.db",
+                "use a URL like sqlite:///llmwise.db or postgresql://user@host/llmwise",
             )
         database = cls(parsed, _sqlite_engine(parsed))
         if not database.in_memory:
@@ -75,6 +86,14 @@ class Database:
     def write(self, change: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """`change` in a transaction that holds the write lock from its start, so that what it reads stays true until
         it commits. An exception rolls it back. Raises `StorageUnavailable`."""
+        with self._errors(), self._writing.begin() as connection:
+            if self.is_postgres:
+                postgres.lock(connection)
+            return change(connection, *args, **kwargs)
+
+    def append(self, change: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """`change`, which only adds and reads nothing that it relies on, in a transaction that waits for no other one
+        where the database can do that. Raises `StorageUnavailable`."""
         with self._errors(), self._writing.begin() as connection:
             return change(connection, *args, **kwargs)
 
@@ -123,7 +142,7 @@ def _meaning(cause: BaseException | None) -> tuple[str, str] | None:
     """What a driver's error says about the database (problem, remedy); `None` when it is about one row (it breaks a
     constraint, is too big, holds what the database can't), which no waiting mends."""
     if not isinstance(cause, sqlite3.Error):
-        return None
+        return None if cause is None else postgres.meaning(cause)
     name = getattr(cause, "sqlite_errorname", "")
     for prefix, problem, remedy in _BY_SQLITE_NAME:
         if name.startswith(prefix):
@@ -138,6 +157,10 @@ def _meaning(cause: BaseException | None) -> tuple[str, str] | None:
 # a dozen such values: 11.4 µs a record without, 9.2 with.
 sqlite3.register_adapter(bool, int)
 sqlite3.register_adapter(type(None), {None: None}.get)
+
+
+def _is_sqlite(url: URL) -> bool:
+    return url.drivername in ("sqlite", "sqlite+pysqlite")
 
 
 def _is_memory(url: URL) -> bool:
@@ -167,6 +190,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     # consistency. https://www.sqlite.org/pragma.html#pragma_synchronous (read 2026-11-22)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    # What is purged is overwritten, and not only no longer found. https://www.sqlite.org/pragma.html#pragma_secure_delete
+    connection.execute("PRAGMA secure_delete = ON")
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -1,6 +1,6 @@
 """Requests and attempts: written once, read back as the records that they were.
 
-The insert is the only statement that every request pays for. Core compiles it once, and tuples go to the driver: not
+The insert is the only statement that every request pays for. It is written once, and tuples go to the driver: not
 with `executemany`, but 64 rows a statement. A statement a row gives up and takes back the interpreter's lock at
 every row, and with a busy event loop in the other thread each return is a wait: 512 requests took 70 to 365 ms that way
 and 29 to 89 ms this way (two cores, loop saturated), beside a tenth less CPU.
@@ -12,30 +12,80 @@ from itertools import chain
 from typing import Any
 
 from msgspec.structs import astuple
-from sqlalchemy import ColumnElement, Connection, Dialect, Select, Table, func, null, or_, select
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import ColumnElement, Connection, Select, Table, case, delete, func, null, or_, select
 
-from llmwise.domain.records import AttemptRecord, Mode, RequestRecord
+from llmwise.domain.records import AttemptRecord, LedgerEntry, Mode, RequestRecord
+from llmwise.storage import lone, postgres
+from llmwise.storage.lone import NOT_FOLDED, Folded
 from llmwise.storage.rows import SettledRequest
-from llmwise.storage.tables import attempts, requests
+from llmwise.storage.tables import LONE, attempts, days, ledger, requests
+
+DAY_MS = 86_400_000
 
 _ROWS_A_STATEMENT = (64, 8, 1)
 
-_INSERTS = {"sqlite": sqlite.insert}  # a database is supported when it can ignore a row that is there already
+_LATER = ("insight", "byok")
+_OWN = len(RequestRecord.__struct_fields__) - len(_LATER)
+_LONE = slice(_OWN, _OWN + len(LONE))
+_RECORD = (*tuple(requests.c)[:_OWN], *(requests.c[name] for name in _LATER))
+"""The columns of a `RequestRecord`: those that came later stand behind those of its only attempt."""
+
+_ID_LEADS_MS = 60_000
+"""Between the making of an id and its request's time lies the reading of the body, which is bounded
+(`[server] body_read_s`); clocks that are set back may add to it."""
 
 
-def insert(connection: Connection, settled: Sequence[RequestRecord], settled_attempts: Sequence[AttemptRecord]) -> None:
+def insert(
+    connection: Connection,
+    settled: Sequence[RequestRecord],
+    settled_attempts: Sequence[AttemptRecord],
+    settled_entries: Sequence[LedgerEntry] = (),
+) -> None:
     """Add what is not there yet. A row that is there is left as it is, so that a replay changes nothing."""
-    _insert_rows(connection, requests, [astuple(record) for record in settled])
-    _insert_rows(connection, attempts, [astuple(record) for record in settled_attempts])
+    alone = {record.id: record for record in settled if record.attempts == 1}
+    folded: dict[str, Folded] = {}
+    rows: list[tuple[Any, ...]] = []
+    for attempt in settled_attempts:
+        of = alone.get(attempt.request_id)
+        fold = None if of is None else lone.fold(of, attempt)
+        if fold is None:
+            rows.append(astuple(attempt))
+        else:
+            folded[attempt.request_id] = fold
+    _insert_rows(connection, requests, [_row(of, folded.get(of.id, NOT_FOLDED)) for of in settled])
+    _insert_rows(connection, attempts, rows)
+    _insert_rows(connection, ledger, [astuple(entry) for entry in settled_entries])
+    if settled:
+        touched = {of.created_at_ms // DAY_MS for of in settled}
+        connection.execute(delete(days).where(days.c.day.in_(touched)))  # see `rollup`
+
+
+def _record(row: Any) -> RequestRecord:
+    values = (*row[:_OWN], *row[_LONE.stop :])
+    return RequestRecord(*values)
+
+
+def _row(record: RequestRecord, folded: Folded | tuple[None, ...]) -> tuple[Any, ...]:
+    own = astuple(record)
+    return (*own[:_OWN], *folded, *own[_OWN:])
 
 
 def request(connection: Connection, request_id: str) -> SettledRequest | None:
     row = connection.execute(select(requests).where(requests.c.id == request_id)).one_or_none()
     if row is None:
         return None
+    found = _record(row)
+    if row.outcome is not None:
+        return SettledRequest(found, (lone.unfold(found, row[_LONE]),))
     of_it = select(attempts).where(attempts.c.request_id == request_id).order_by(attempts.c.number)
-    return SettledRequest(RequestRecord(*row), tuple(AttemptRecord(*attempt) for attempt in connection.execute(of_it)))
+    return SettledRequest(found, tuple(AttemptRecord(*attempt) for attempt in connection.execute(of_it)))
+
+
+def entries(connection: Connection, account_id: str, *, limit: int, offset: int = 0) -> tuple[LedgerEntry, ...]:
+    """One page of an account's entries, newest first."""
+    newest = (ledger.c.created_at_ms.desc(), ledger.c.id.desc())
+    page = select(ledger).where(ledger.c.account_id == account_id).order_by(*newest).limit(limit).offset(offset)
+    return tuple(LedgerEntry(*row) for row in connection.execute(page))
 
 
 def history(
@@ -57,26 +107,65 @@ def history(
         looked_in = ("id", "requested_model", "model", "prompt", "answer")
         conditions.append(or_(*(requests.c[name].icontains(search, autoescape=True) for name in looked_in)))
     total = connection.execute(select(func.count()).select_from(requests).where(*conditions)).scalar_one()
-    page = _newest_first(select(requests).where(*conditions), limit, offset)
+    page = _newest_first(select(*_RECORD).where(*conditions), key_id, limit, offset)
     return total, tuple(RequestRecord(*row) for row in connection.execute(page))
+
+
+def records(
+    connection: Connection, *conditions: ColumnElement[bool], limit: int, offset: int = 0
+) -> tuple[RequestRecord, ...]:
+    """One page of the requests that meet the conditions, newest first."""
+    newest = (requests.c.created_at_ms.desc(), requests.c.id.desc())
+    page = select(*_RECORD).where(*conditions).order_by(*newest).limit(limit).offset(offset)
+    return tuple(RequestRecord(*row) for row in connection.execute(page))
 
 
 def recent(
     connection: Connection, key_id: str | None, since_ms: int, *, limit: int, offset: int, mode: Mode | None
 ) -> tuple[RequestRecord, ...]:
     """One page of the requests since `since_ms`, newest first; `prompt` and `answer` are not read and `None`."""
-    columns = [null() if column.name in ("prompt", "answer") else column for column in requests.c]
-    wanted = select(*columns).where(requests.c.created_at_ms >= since_ms, *_of_key(key_id), *_of_mode(mode))
-    page = _newest_first(wanted, limit, offset)
+    columns = [null() if column.name in ("prompt", "answer") else column for column in _RECORD]
+    wanted = select(*columns).where(*window(key_id, since_ms), *_of_mode(mode))
+    page = _newest_first(wanted, key_id, limit, offset)
     return tuple(RequestRecord(*row) for row in connection.execute(page))
 
 
+def records_between(
+    connection: Connection, since_ms: int, until_ms: int, limit: int, *, texts: bool
+) -> list[tuple[RequestRecord, Folded | None]]:
+    """The newest `limit` single answers in the window, newest first, each with its only attempt folded (`None`: its
+    attempts are in `attempts`). Without `texts` the answer is not read, nor the question of a typed request."""
+    r = requests.c
+    in_window = window_between(r.id, r.key_id, r.created_at_ms, None, since_ms, until_ms)
+    columns: list[Any] = [*requests.c]
+    if not texts:
+        blank = {"answer": null(), "prompt": case((r.task_type.is_(None), r.prompt), else_=null())}
+        columns = [blank[c.name].label(c.name) if c.name in blank else c for c in columns]
+    wanted = select(*columns).where(*in_window, r.mode == "chat")
+    rows = connection.execute(wanted.order_by(r.created_at_ms.desc(), r.id.desc()).limit(limit))
+    found = []
+    for row in rows:
+        folded = row[_LONE]
+        found.append(
+            (
+                _record(row),
+                None if row.outcome is None else tuple(folded),
+            )
+        )
+    return found
+
+
 def _insert_rows(connection: Connection, table: Table, rows: list[tuple[Any, ...]]) -> None:
+    if not rows:
+        return
     cursor = connection.connection.cursor()
     try:
+        if connection.dialect.name == "postgresql":
+            postgres.copy(cursor, table, rows)
+            return
         start = 0
         for size in _ROWS_A_STATEMENT:
-            statement = _insert_statement(table, connection.dialect, size)
+            statement = _insert_statement(table, size)
             while len(rows) - start >= size:
                 cursor.execute(statement, tuple(chain.from_iterable(rows[start : start + size])))
                 start += size
@@ -85,23 +174,48 @@ def _insert_rows(connection: Connection, table: Table, rows: list[tuple[Any, ...
 
 
 @lru_cache(maxsize=32)
-def _insert_statement(table: Table, dialect: Dialect, rows: int) -> str:
+def _insert_statement(table: Table, rows: int) -> str:
     # Every column is named in the table's order, which is the order of the record's fields: so is the parameters'.
-    row = dict.fromkeys(table.c.keys())
-    statement = str(_INSERTS[dialect.name](table).values([row]).on_conflict_do_nothing().compile(dialect=dialect))
-    # To compile 64 rows of 31 columns takes Core as long as to insert a thousand of them: one row, written 64 times.
-    values = f"({', '.join('?' * len(row))})"
-    assert statement.count(values) == 1, statement
-    return statement.replace(values, ", ".join([values] * rows))
+    values = ", ".join([f"({', '.join('?' * len(table.c))})"] * rows)
+    return f"INSERT INTO {table.name} ({', '.join(table.c.keys())}) VALUES {values} ON CONFLICT DO NOTHING"
 
 
 def _of_key(key_id: str | None) -> list[ColumnElement[bool]]:
     return [] if key_id is None else [requests.c.key_id == key_id]
 
 
+def window(key_id: str | None, since_ms: int) -> list[ColumnElement[bool]]:
+    """The conditions for the requests since a time; of everybody's with `None`, found by their ids: an id is made
+    before its request is, and less than `_ID_LEADS_MS` before."""
+    return window_between(requests.c.id, requests.c.key_id, requests.c.created_at_ms, key_id, since_ms, None)
+
+
+def window_between(
+    id: ColumnElement[Any],
+    of_key: ColumnElement[Any],
+    at: ColumnElement[Any],
+    key_id: str | None,
+    since_ms: int,
+    until_ms: int | None,
+) -> list[ColumnElement[bool]]:
+    """`window`, with an end that is not in it, and with the request's id, key and time under other names."""
+    found = [at >= since_ms]
+    if key_id is not None:
+        found.append(of_key == key_id)
+    else:
+        found.append(id >= f"req_{max(since_ms - _ID_LEADS_MS, 0):012x}")
+    if until_ms is not None:
+        found.append(at < until_ms)
+        if key_id is None:
+            found.append(id < f"req_{max(until_ms + _ID_LEADS_MS, 0):012x}")
+    return found
+
+
 def _of_mode(mode: Mode | None) -> list[ColumnElement[bool]]:
     return [] if mode is None else [requests.c.mode == mode]
 
 
-def _newest_first(wanted: Select[Any], limit: int, offset: int) -> Select[Any]:
-    return wanted.order_by(requests.c.created_at_ms.desc(), requests.c.id.desc()).limit(limit).offset(offset)
+def _newest_first(wanted: Select[Any], key_id: str | None, limit: int, offset: int) -> Select[Any]:
+    """Each order is an index's: for everybody's requests that of the ids, which begin with the time."""
+    newest = (requests.c.id.desc(),) if key_id is None else (requests.c.created_at_ms.desc(), requests.c.id.desc())
+    return wanted.order_by(*newest).limit(limit).offset(offset)

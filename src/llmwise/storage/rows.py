@@ -5,13 +5,16 @@ from operator import add
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from llmwise.domain.access import DEFAULT_ACCOUNT
 from llmwise.domain.ids import KeyId
 from llmwise.domain.records import AttemptRecord, RequestRecord
 
 
 class KeyRow(Struct, frozen=True):
     """An API key of the gateway. `hash` is the SHA-256 of the raw key in hex, `prefix` its first 12 characters, to be
-    shown. `revoked_at_ms` is `None` while the key works. `settings` is JSON text; `None` means all defaults."""
+    shown. `revoked_at_ms` is `None` while the key works. `settings` is JSON text (`domain.access.Access`); `None` means
+    all defaults. From `expires_at_ms` on it works no more. `previous_hash` is of the secret before the last rotation,
+    which works until `previous_until_ms`."""
 
     id: KeyId
     name: str
@@ -21,13 +24,53 @@ class KeyRow(Struct, frozen=True):
     created_at_ms: int
     revoked_at_ms: int | None
     settings: str | None
+    account_id: str = DEFAULT_ACCOUNT
+    expires_at_ms: int | None = None
+    previous_hash: str | None = None
+    previous_until_ms: int | None = None
+
+    def works(self, now_ms: int, key_hash: str) -> bool:
+        """Whether the secret with this hash opens anything now."""
+        if self.revoked_at_ms is not None or (self.expires_at_ms is not None and now_ms >= self.expires_at_ms):
+            return False
+        return key_hash == self.hash or (self.previous_until_ms is not None and now_ms < self.previous_until_ms)
+
+
+class AccountRow(Struct, frozen=True):
+    """Who pays for keys. `settings` is JSON text (`domain.access.AccountSettings`); `None` means all defaults."""
+
+    id: str
+    name: str
+    created_at_ms: int
+    settings: str | None
+
+
+class SealedKey(Struct, frozen=True):
+    """An account's own key of a provider, encrypted (`storage.sealing`). `origin` is where it may be sent, `hint` what
+    may be shown of it. `id` changes with the key."""
+
+    account_id: str
+    provider: str
+    id: str
+    origin: str
+    hint: str
+    sealed: str
+    created_at_ms: int
+
+
+class FoundKey(Struct, frozen=True):
+    """A key, the settings of its account, and the account's own keys of providers."""
+
+    key: KeyRow
+    account_settings: str | None
+    provider_keys: tuple[SealedKey, ...] = ()
 
 
 class ListedKey(KeyRow, frozen=True):
     """A key with the time of its last settled request; `None` if there is none. It is read from the requests, so that
     using a key writes nothing to it."""
 
-    last_used_at_ms: int | None
+    last_used_at_ms: int | None = None
 
 
 class SettledRequest(Struct, frozen=True):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, insert, select
 
-from llmwise.storage import tables
+from llmwise.storage import postgres, tables
 
-HEAD = "0001"
+HEAD = "0007"
 """Revisions are numbers of four digits, so that a later one compares greater."""
 
 _STAMP = Table(  # as Alembic makes it
@@ -41,6 +41,8 @@ def at_head(connection: Connection) -> bool:
 
 def bring_to_head(connection: Connection) -> None:
     """Create or upgrade, within the caller's transaction. Raises `SchemaMismatch`."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # a change of a large table takes its time
     revision = _revision(connection)  # again: since `at_head` another process may have done it
     if revision is None:
         _create(connection)
@@ -76,7 +78,10 @@ def _create(connection: Connection) -> None:
             f"it holds another program's tables ({', '.join(sorted(strangers)[:3])})",
             "give llmwise a database of its own",
         )
-    tables.metadata.create_all(connection, checkfirst=False)
+    if connection.dialect.name == "postgresql":
+        postgres.create_tables(connection)
+    else:
+        tables.metadata.create_all(connection, checkfirst=False)
     _STAMP.create(connection)
     connection.execute(insert(_STAMP).values(version_num=HEAD))
 

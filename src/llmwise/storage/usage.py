@@ -1,70 +1,51 @@
-"""Sums over what was settled. An unknown cost is counted apart and never added as zero."""
+"""What was used, from the sums over it. An unknown cost is counted apart and never added as zero.
+
+The sums of days that are closed are read (`rollup`), those of the rest of the window are made (`sums`).
+"""
 
 from collections.abc import Iterable
 from datetime import date
-from typing import Any, TypeVar
+from fractions import Fraction
+from typing import TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, case, func, literal_column, select
+from sqlalchemy import Connection
 
+from llmwise.storage import rollup, sums
 from llmwise.storage.rows import DayUsage, ModelUsage, Quantiles, Tally, TaskUsage, UsageSummary
-from llmwise.storage.tables import attempts, requests
+from llmwise.storage.sums import Sums
 
 K = TypeVar("K")
 
 DAY_MS = 86_400_000
 
-_FAILED = ("provider_error", "rejected", "cut", "timeout")
-"""The outcomes of an attempt that count as its error: not `client_gone`, which is the caller's doing."""
-
 
 def summary(connection: Connection, key_id: str | None, since_ms: int) -> UsageSummary:
     """All requests created at or after `since_ms` of one key, or of all with `None`."""
-    window = [requests.c.created_at_ms >= since_ms]
-    if key_id is not None:
-        window.append(requests.c.key_id == key_id)
-    cells = _cells(connection, window)
+    found = _sums(connection, key_id, since_ms)
+    # Total, days and types are sums of the same cells, so that the three always agree.
+    cells = [(_iso_day(day), task_type, Tally(*tally)) for day, task_type, tally in found.cells]
     return UsageSummary(
         since_ms=since_ms,
         total=sum((tally for _, _, tally in cells), Tally.zero()),
-        latency=_quantiles(connection, requests.c.latency_ms, window),
-        ttft=_quantiles(connection, requests.c.ttft_ms, window),
-        by_model=_by_model(connection, window),
+        latency=_quantiles(found.latency),
+        ttft=_quantiles(found.ttft),
+        by_model=_by_model(found),
         by_day=_by_day(cells),
         by_task_type=_by_task_type(cells),
     )
 
 
-def _sum(column: ColumnElement[Any]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(column), 0)
-
-
-def _count_if(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.sum(case((condition, 1), else_=0))
-
-
-_TALLY: tuple[ColumnElement[int], ...] = (
-    func.count(),
-    _count_if(requests.c.status >= 400),
-    _sum(requests.c.input_tokens),
-    _sum(requests.c.cache_read_tokens),
-    _sum(requests.c.cache_write_tokens),
-    _sum(requests.c.output_tokens),
-    _sum(requests.c.reasoning_tokens),
-    _sum(requests.c.cost_nanousd),
-    _count_if(requests.c.cost_nanousd.is_(None)),
-)
-"""The fields of `Tally`, in their order."""
-
-
-def _cells(connection: Connection, window: list[ColumnElement[bool]]) -> list[tuple[str, str | None, Tally]]:
-    """One tally for each day and task type: total, days and types are sums of these, so that the requests are read
-    once and the three always agree."""
-    # Literal: two parameters, one here and one in GROUP BY, would be two expressions to PostgreSQL.
-    day = requests.c.created_at_ms // literal_column(str(DAY_MS), BigInteger)
-    by = (day, requests.c.task_type)
-    rows = connection.execute(select(*by, *_TALLY).where(*window).group_by(*by))
-    # int(): PostgreSQL adds 64-bit integers up to a decimal.
-    return [(_iso_day(int(days)), task_type, Tally(*map(int, sums))) for days, task_type, *sums in rows]
+def _sums(connection: Connection, key_id: str | None, since_ms: int) -> Sums:
+    closed = rollup.closed_days(connection, key_id, since_ms)
+    whole = Sums()
+    start_ms = since_ms
+    for day in sorted(closed):
+        if start_ms < day * DAY_MS:
+            whole.add(sums.between(connection, key_id, start_ms, day * DAY_MS))
+        whole.add(closed[day])
+        start_ms = (day + 1) * DAY_MS
+    whole.add(sums.between(connection, key_id, start_ms, None))
+    return whole
 
 
 def _iso_day(days_since_1970: int) -> str:
@@ -89,45 +70,21 @@ def _by_task_type(cells: list[tuple[str, str | None, Tally]]) -> tuple[TaskUsage
     return tuple(sorted(found, key=lambda u: (-u.tally.cost_nanousd, -u.tally.requests, u.task_type or "")))
 
 
-def _whole(value: Any) -> Any:
-    return None if value is None else round(value)
+def _by_model(found: Sums) -> tuple[ModelUsage, ...]:
+    models = [
+        ModelUsage(model, provider, *values[:9], _mean(*values[9:]))  # type: ignore[call-arg]  # nine sums, then two
+        for model, provider, values in found.models
+    ]
+    return tuple(sorted(models, key=lambda u: (-u.cost_nanousd, -u.attempts, u.model, u.provider)))
 
 
-def _by_model(connection: Connection, window: list[ColumnElement[bool]]) -> tuple[ModelUsage, ...]:
-    done = case((attempts.c.outcome == "complete", attempts.c.latency_ms))
-    rows = connection.execute(
-        select(
-            attempts.c.model,
-            attempts.c.provider,
-            func.count(),
-            _count_if(attempts.c.outcome.in_(_FAILED)),
-            _sum(attempts.c.input_tokens),
-            _sum(attempts.c.cache_read_tokens),
-            _sum(attempts.c.cache_write_tokens),
-            _sum(attempts.c.output_tokens),
-            _sum(attempts.c.reasoning_tokens),
-            _sum(attempts.c.cost_nanousd),
-            _count_if(attempts.c.cost_nanousd.is_(None)),
-            func.avg(done),
-        )
-        .join_from(requests, attempts, attempts.c.request_id == requests.c.id)
-        .where(*window, attempts.c.outcome != "skipped")
-        .group_by(attempts.c.model, attempts.c.provider)
-    )
-    found = (ModelUsage(model, provider, *map(_whole, sums)) for model, provider, *sums in rows)
-    return tuple(sorted(found, key=lambda u: (-u.cost_nanousd, -u.attempts, u.model, u.provider)))
+def _mean(total: int, count: int) -> int | None:
+    return round(Fraction(total, count)) if count else None
 
 
-def _quantiles(connection: Connection, column: ColumnElement[int], window: list[ColumnElement[bool]]) -> Quantiles:
-    """Exact, from a histogram: latencies are whole milliseconds, so that the database groups a million requests into
-    some thousand values. (SQLite has no percentile function.)"""
-    histogram = (
-        select(column, func.count())
-        .where(*window, column.is_not(None), requests.c.status < 400)
-        .group_by(column)
-        .order_by(column)
-    )
-    counts = [(value, count) for value, count in connection.execute(histogram)]
+def _quantiles(histogram: list[tuple[int, int]]) -> Quantiles:
+    """Exact: latencies are whole milliseconds, so that a million requests have some thousand values."""
+    counts = sorted(histogram)
     return Quantiles(_nearest_rank(counts, 50), _nearest_rank(counts, 95))
 
 

@@ -50,7 +50,7 @@ def test_another_process_creates_keys_while_the_server_writes(tmp_path: Path) ->
     async def serve() -> tuple[int, int, int]:
         store = Store.open(url)
         await store.migrate()
-        writer = Writer(store, ManualClock(), WriterSettings(batch=16, linger_s=0.0))
+        writer = Writer(store, ManualClock(), WriterSettings(batch=16, linger_s=0.0, bound=10_000_000))
         recorded = 0
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(writer.run())

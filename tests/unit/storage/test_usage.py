@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
+from llmwise.domain.ids import request_id
 from llmwise.domain.records import AttemptRecord, RequestRecord
-from llmwise.storage import ledger, tables, usage
+from llmwise.storage import ledger, rollup, tables, usage
 from llmwise.storage.database import Database
 from llmwise.storage.rows import Tally, UsageSummary
 
@@ -33,10 +34,12 @@ def schema() -> Iterator[None]:
 
 @st.composite
 def settled(draw: st.DrawFn, number: int) -> tuple[RequestRecord, list[AttemptRecord]]:
+    created_at_ms = NOW_MS - draw(st.integers(0, 5 * DAY))
     of = request(
         number,
+        id=request_id(created_at_ms, number),
         key_id=draw(st.sampled_from(["key_a", "key_b"])),
-        created_at_ms=NOW_MS - draw(st.integers(0, 5 * DAY)),
+        created_at_ms=created_at_ms,
         status=draw(statuses),
         latency_ms=draw(st.integers(0, 100)),
         ttft_ms=draw(st.none() | st.integers(0, 100)),
@@ -65,9 +68,18 @@ def summary_of(
     requests: Sequence[RequestRecord], attempts: Sequence[AttemptRecord], key_id: str | None, since_ms: int
 ) -> UsageSummary:
     """Of a store that holds just these."""
-    DATABASE.write(lambda c: (c.execute(delete(tables.requests)), c.execute(delete(tables.attempts))))
+    for table in (tables.requests, tables.attempts, tables.days):
+        DATABASE.write(lambda c, table=table: c.execute(delete(table)))  # type: ignore[misc]
     DATABASE.write(ledger.insert, requests, attempts)
     return DATABASE.read(usage.summary, key_id, since_ms)
+
+
+def close_all(today: int) -> int:
+    """Close what days may be closed; how many that were."""
+    count = 0
+    while DATABASE.write(rollup.close_a_day, today) is not None:
+        count += 1
+    return count
 
 
 laws = settings(max_examples=60, deadline=None)
@@ -151,3 +163,25 @@ def test_nothing_stored_is_zero_and_no_quantile() -> None:
     summary = summary_of([], [], None, 0)
     assert summary.total == Tally.zero()
     assert (summary.latency.p50_ms, summary.ttft.p95_ms, summary.by_model, summary.by_day) == (None, None, (), ())
+
+
+@laws
+@given(ledgers(), ledgers(), st.sampled_from([None, "key_a", "key_b"]), st.integers(0, 6 * DAY))
+def test_closed_days_say_what_their_requests_say_also_when_some_come_late(
+    kept: tuple[list[RequestRecord], list[AttemptRecord]],
+    late: tuple[list[RequestRecord], list[AttemptRecord]],
+    key_id: str | None,
+    back_ms: int,
+) -> None:
+    since_ms = NOW_MS - back_ms
+    open_days = summary_of(*kept, key_id, since_ms)
+    closed = close_all(NOW_MS // DAY)
+    days = {of.created_at_ms // DAY for of in kept[0]}
+    assert closed >= len({day for day in days if day < NOW_MS // DAY - 1})
+    assert DATABASE.read(usage.summary, key_id, since_ms) == open_days
+    DATABASE.write(ledger.insert, *late)
+    with_late = DATABASE.read(usage.summary, key_id, since_ms)
+    close_all(NOW_MS // DAY)
+    assert DATABASE.read(usage.summary, key_id, since_ms) == with_late
+    DATABASE.write(lambda c: c.execute(delete(tables.days)))
+    assert DATABASE.read(usage.summary, key_id, since_ms) == with_late

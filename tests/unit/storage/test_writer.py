@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmwise.domain.records import AttemptRecord, RequestRecord
+from llmwise.domain.records import AttemptRecord, LedgerEntry, RequestRecord
 from llmwise.storage import database
 from llmwise.storage.errors import StorageUnavailable
 from llmwise.storage.store import Store
@@ -44,7 +44,12 @@ class Scripted:
         self.calls = 0
         self._steps = list(steps)
 
-    async def insert(self, requests: Sequence[RequestRecord], attempts: Sequence[AttemptRecord]) -> None:
+    async def insert(
+        self,
+        requests: Sequence[RequestRecord],
+        attempts: Sequence[AttemptRecord],
+        entries: Sequence[LedgerEntry] = (),
+    ) -> None:
         self.calls += 1
         step = self._steps.pop(0) if self._steps else None
         if isinstance(step, Exception):
@@ -303,8 +308,13 @@ async def test_a_write_that_succeeded_but_was_not_heard_of_is_not_doubled(store:
 
         heard = False
 
-        async def insert(self, requests: Sequence[RequestRecord], attempts: Sequence[AttemptRecord]) -> None:
-            await store.insert(requests, attempts)
+        async def insert(
+            self,
+            requests: Sequence[RequestRecord],
+            attempts: Sequence[AttemptRecord],
+            entries: Sequence[LedgerEntry] = (),
+        ) -> None:
+            await store.insert(requests, attempts, entries)
             if not self.heard:
                 self.heard = True
                 raise AWAY
