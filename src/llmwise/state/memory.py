@@ -1,19 +1,27 @@
 """Shared state of a single process: plain dicts, no locks (one event loop, no await between read and write)."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 
 from llmwise.domain.errors import BreakerEffect
 from llmwise.domain.ports import Clock
 from llmwise.routing import breaker, health
 from llmwise.routing.breaker import ALLOWED, CLOSED, Admission, Breaker, BreakerSettings
 from llmwise.routing.health import UNSEEN, Health
+from llmwise.state.counters import LocalCounters
+from llmwise.state.port import TOKENS_WINDOW_S, Claim, Counted, Purse, Spent, Standing, Verdict, Window, nothing_spent
+from llmwise.state.purses import LocalPurses
 
 
 class MemoryState:
-    """Circuits and health by target id."""
+    """`SharedState` of a process that shares with nobody."""
 
-    def __init__(self, clock: Clock, settings: BreakerSettings) -> None:
+    away: str | None = None
+
+    def __init__(self, clock: Clock, settings: BreakerSettings, spent: Spent = nothing_spent) -> None:
         self.settings = settings
+        self.counters = LocalCounters()
+        self.purses = LocalPurses(spent)
         self._clock = clock
         self._breakers: dict[str, Breaker] = {}
         self._health: dict[str, Health] = {}
@@ -71,6 +79,14 @@ class MemoryState:
         """The circuit as it stands; a pause that has run out still shows as `open` until someone asks to be let in."""
         return self._breakers.get(target, CLOSED)
 
+    def follow(self, target: str, state: Breaker) -> None:
+        """Take over what others say of a circuit."""
+        self._breakers[target] = state
+
+    def unhealed(self) -> list[tuple[str, Breaker]]:
+        """The circuits that are not closed."""
+        return [(target, state) for target, state in self._breakers.items() if state.phase != "closed"]
+
     def turn(self, chain: tuple[str, ...]) -> int:
         """0, 1, 2, ... for each use of the same chain: what round-robin counts by."""
         turn = self._turns.get(chain, 0)
@@ -78,3 +94,52 @@ class MemoryState:
             self._turns.clear()
         self._turns[chain] = turn + 1
         return turn
+
+    async def count(self, subject: str, windows: Sequence[Window]) -> Counted:
+        return self.counters.count(subject, windows, self._clock.monotonic())
+
+    async def reserve(self, claim: Claim) -> Verdict:
+        purses, counters = self.purses, self.counters
+        if claim.purses and not purses.ready(claim.purses, claim.created_at_ms):
+            await purses.open(claim.purses, claim.created_at_ms)
+        if claim.concurrency is not None and counters.running(claim.key_id) >= claim.concurrency:
+            return Verdict(claim, "concurrency", bound=claim.concurrency, retry_after_s=1.0)
+        used = 0
+        if claim.tokens_per_minute is not None:
+            now = self._clock.monotonic()
+            used = counters.tokens(claim.key_id, now)
+            if used >= claim.tokens_per_minute:
+                wait_s = TOKENS_WINDOW_S - now % TOKENS_WINDOW_S
+                return Verdict(claim, "tokens", bound=claim.tokens_per_minute, retry_after_s=wait_s, tokens_used=used)
+        standings = tuple([purses.standing(purse) for purse in claim.purses])
+        for standing in standings:
+            if standing.exhausted:
+                return Verdict(claim, "budget", standings, standing)
+        if claim.purses:
+            purses.hold(claim)
+        if claim.tokens_per_minute is not None:
+            counters.add_tokens(claim.key_id, claim.tokens, now)
+        if claim.concurrency is not None:
+            counters.begin(claim)
+        return Verdict(claim, None, standings, tokens_used=used + claim.tokens)
+
+    def settle(self, verdict: Verdict, charged_nanousd: int, tokens: int) -> None:
+        claim = verdict.claim
+        self.purses.settle(claim, charged_nanousd)
+        if claim.tokens_per_minute is not None:
+            self.counters.add_tokens(claim.key_id, tokens - claim.tokens, self._clock.monotonic())
+        if claim.concurrency is not None:
+            self.counters.end(claim)
+
+    async def standings(self, purses: Sequence[Purse], now_ms: int) -> tuple[Standing, ...]:
+        await self.purses.open(purses, now_ms)
+        return tuple([self.purses.standing(purse) for purse in purses])
+
+    async def ready(self, within_s: float) -> bool:
+        return True
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self, within_s: float) -> None:
+        return

@@ -1,0 +1,97 @@
+"""Budgets of one process: what each purse has spent and set aside, in plain integers.
+
+A purse is opened when it is first used in a period, with what the ledger says was spent in it; from then on it counts
+for itself. Between the look at a purse and the reservation nothing is awaited, so that no two requests see the same
+last cent.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from llmwise.state.port import OPENING_S, UNREADABLE_S, Claim, Purse, Spent, Standing
+from llmwise.state.windows import span
+
+log = logging.getLogger(__name__)
+
+
+class _Open:
+    """An open purse."""
+
+    __slots__ = ("ends_ms", "reserved", "spent", "start_ms")
+
+    def __init__(self, start_ms: int, ends_ms: int | None, spent: int) -> None:
+        self.start_ms = start_ms
+        self.ends_ms = ends_ms
+        self.spent = spent
+        self.reserved = 0
+
+
+class LocalPurses:
+    """By purse id; of each only the current period, and the one before while requests of it are under way."""
+
+    def __init__(self, spent: Spent) -> None:
+        self._spent = spent
+        self._open: dict[str, _Open] = {}
+        self._opening: dict[str, asyncio.Task[int]] = {}
+        self._held: dict[str, tuple[_Open, ...]] = {}
+
+    def ready(self, purses: Sequence[Purse], now_ms: int) -> bool:
+        """Whether all of them are open."""
+        for purse in purses:
+            entry = self._open.get(purse.id)
+            if entry is None or (entry.ends_ms is not None and now_ms >= entry.ends_ms):
+                return False
+        return True
+
+    async def open(self, purses: Sequence[Purse], now_ms: int) -> None:
+        """Ask the ledger about those that are not. A ledger that can't be read says nothing was spent; it is
+        asked again after `UNREADABLE_S`."""
+        for purse in purses:
+            if self.ready((purse,), now_ms):
+                continue
+            period = span(purse.period, now_ms)
+            spent, known = await self._ask(purse, period.start_ms), True
+            if spent is None:
+                spent, known = 0, False
+            if self.ready((purse,), now_ms):  # another request was quicker
+                continue
+            entry = self._open[purse.id] = _Open(period.start_ms, period.end_ms, spent)
+            if not known:
+                entry.ends_ms = now_ms + int(UNREADABLE_S * 1000)
+
+    def standing(self, purse: Purse) -> Standing:
+        entry = self._open[purse.id]
+        return Standing(purse, entry.spent, entry.reserved, entry.start_ms, entry.ends_ms)
+
+    def hold(self, claim: Claim) -> None:
+        """Set the claim's amount aside in each of its purses, which are open."""
+        entries = tuple([self._open[purse.id] for purse in claim.purses])
+        for entry in entries:
+            entry.reserved += claim.amount_nanousd
+        self._held[claim.id] = entries
+
+    def settle(self, claim: Claim, charged_nanousd: int) -> None:
+        for entry in self._held.pop(claim.id, ()):
+            entry.reserved -= claim.amount_nanousd
+            entry.spent += charged_nanousd
+
+    def forget(self) -> None:
+        """Ask the ledger again from now on."""
+        self._open = {}
+
+    async def _ask(self, purse: Purse, since_ms: int) -> int | None:
+        name = f"{purse.id}:{since_ms}"
+        asking = self._opening.get(name)
+        if asking is None:
+            asking = asyncio.ensure_future(self._spent(purse, since_ms))
+            self._opening[name] = asking
+            asking.add_done_callback(lambda _: self._opening.pop(name, None))
+        try:
+            async with asyncio.timeout(OPENING_S):
+                return await asyncio.shield(asking)
+        except Exception as error:
+            log.error(
+                "what %s has spent can't be read, it begins at nothing for %g s: %s", purse.id, UNREADABLE_S, error
+            )
+            return None

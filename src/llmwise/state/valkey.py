@@ -1,0 +1,410 @@
+"""Shared state of several processes and machines: in Valkey (or Redis), each change one atomic script.
+
+    circuits   a copy here, kept by pub/sub: asked without waiting. Reports go behind; the half-open probe belongs to
+               the one replica that claimed it
+    limits     one round trip a request, many requests in one
+    budgets    the same; settlements go behind, and are kept while Valkey is away
+
+When Valkey is slow or away this process goes by limits of its own, says so once, and comes back by itself. Its own
+budgets begin with what the ledger says.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from llmwise.domain.errors import BreakerEffect
+from llmwise.domain.ports import Clock
+from llmwise.routing.breaker import Admission, Breaker, BreakerSettings, Phase
+from llmwise.routing.health import Health
+from llmwise.state.memory import MemoryState
+from llmwise.state.pipe import FAILURES, Pipe, bounded
+from llmwise.state.port import (
+    LEASE_S,
+    OPENING_S,
+    UNREADABLE_S,
+    Claim,
+    Counted,
+    Purse,
+    Refused,
+    Spent,
+    Standing,
+    StateSettings,
+    Verdict,
+    Window,
+    nothing_spent,
+)
+from llmwise.state.windows import Span, span
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.25
+LISTEN_S = 0.25
+"""How often the connection is looked after when nothing is published."""
+
+PROBING_S = 0.02
+"""How often a circuit whose pause has run out is looked at."""
+
+TICKET_S = 2.0
+"""A probe that its replica has no request for goes to another after this."""
+
+SETTLING_S = 0.5
+"""After Valkey comes back, purses it has forgotten are opened only when the other replicas have had this time to write
+what they spent meanwhile to the ledger."""
+
+NOT_YET = "not connected yet"
+
+SCHEMES = {"valkey": "redis", "valkeys": "rediss", "redis": "redis", "rediss": "rediss", "unix": "unix"}
+
+STATUS: tuple[Refused | None, ...] = (None, None, "concurrency", "tokens", "budget")
+
+
+class _Circuit(Struct, frozen=True):
+    """What `circuit.lua` says of a target."""
+
+    t: str
+    p: Phase
+    f: int
+    l: float  # noqa: E741  # milliseconds left
+    n: int
+    r: str
+    v: int
+    c: int = 0
+
+
+_circuit = msgspec.json.Decoder(_Circuit, strict=False)
+
+
+class _Kept(Struct, frozen=True):
+    """What lies in the hash of circuits."""
+
+    p: Phase
+    f: int
+    u: float
+    n: int
+    r: str
+    v: int
+
+
+_kept = msgspec.json.Decoder(_Kept, strict=False)
+
+
+class ValkeyState:
+    """`SharedState` of all who name the same server and prefix."""
+
+    def __init__(
+        self, shared: StateSettings, clock: Clock, settings: BreakerSettings, spent: Spent = nothing_spent
+    ) -> None:
+        """Nothing is contacted before `run`."""
+        self._clock = clock
+        self._spent = spent
+        self._shared = shared
+        self._prefix = shared.prefix
+        self._local = MemoryState(clock, settings, spent)
+        scheme, _, rest = shared.url.partition("://")
+        self._client: Redis = Redis.from_url(
+            f"{SCHEMES[scheme]}://{rest}", socket_connect_timeout=max(shared.timeout_s, 0.5), retry=None
+        )
+        self._pipe = Pipe(self._client, shared.timeout_s, self._gone)
+        self.away: str | None = NOT_YET
+        self._connected = asyncio.Event()
+        self._returned = 0.0
+        self._unreadable_until = 0.0
+        self._versions: dict[str, int] = {}
+        self._tickets: dict[str, tuple[int, float]] = {}
+        self._claiming: set[str] = set()
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def settings(self) -> BreakerSettings:
+        return self._local.settings
+
+    @settings.setter
+    def settings(self, settings: BreakerSettings) -> None:
+        self._local.settings = settings
+
+    # circuits: from this process's copy
+
+    def admit(self, target: str) -> Admission:
+        if self.away is not None:
+            return self._local.admit(target)
+        state = self._local.breaker(target)
+        if state.phase == "closed":
+            return self._local.admit(target)
+        ticket = self._tickets.pop(target, None)
+        if ticket is not None:
+            return Admission(allowed=True, probe=ticket[0])
+        return Admission(allowed=False, retry_in_s=max(state.until - self._clock.monotonic(), PROBING_S))
+
+    def report(
+        self,
+        target: str,
+        effect: BreakerEffect | None,
+        *,
+        probe: int = 0,
+        ttft_ms: float | None = None,
+        latency_ms: float | None = None,
+        retry_after_s: float | None = None,
+        limited: bool = False,
+        reason: str | None = None,
+    ) -> None:
+        before = self._local.breaker(target)
+        self._local.report(
+            target,
+            effect,
+            probe=probe,
+            ttft_ms=ttft_ms,
+            latency_ms=latency_ms,
+            retry_after_s=retry_after_s,
+            limited=limited,
+            reason=reason,
+        )
+        if self.away is not None or (effect in (None, "none") and before.phase == "closed" and not before.failures):
+            return
+        breaker = self.settings
+        self._pipe.tell(
+            "circuit",
+            self._prefix,
+            "report",
+            target,
+            effect or "success",
+            probe,
+            -1 if retry_after_s is None else int(retry_after_s * 1000),
+            reason or "",
+            breaker.failures,
+            int(breaker.open_s * 1000),
+            int(breaker.hard_down_s * 1000),
+            int(breaker.max_pause_s * 1000),
+            told=self._heard,
+        )
+
+    def health(self) -> Mapping[str, Health]:
+        """As this process sees it: what is near one machine may be far from another."""
+        return self._local.health()
+
+    def breaker(self, target: str) -> Breaker:
+        return self._local.breaker(target)
+
+    def turn(self, chain: tuple[str, ...]) -> int:
+        return self._local.turn(chain)
+
+    # limits and budgets: in one round trip, or by this process's own
+
+    async def count(self, subject: str, windows: Sequence[Window]) -> Counted:
+        if self.away is None:
+            arguments = [part for w in windows for part in (w.name, w.limit, w.seconds * 1000)]
+            reply = await self._pipe.ask("count", f"{self._prefix}count:{subject}:", *arguments)
+            if reply is not None:
+                refused, used, left_ms = reply
+                return Counted(windows[max(refused - 1, 0)], used, left_ms / 1000, refused > 0)
+        return await self._local.count(subject, windows)
+
+    async def reserve(self, claim: Claim) -> Verdict:
+        if self.away is None and (verdict := await self._reserve(claim)) is not None:
+            return verdict
+        return await self._local.reserve(claim)
+
+    def settle(self, verdict: Verdict, charged_nanousd: int, tokens: int) -> None:
+        claim = verdict.claim
+        if not verdict.shared:
+            self._local.settle(verdict, charged_nanousd, tokens)
+        lapsed = self._clock.unix_ms() - claim.created_at_ms > LEASE_S * 1000
+        self._pipe.tell(
+            "settle",
+            self._prefix,
+            claim.id,
+            claim.key_id,
+            claim.amount_nanousd,
+            charged_nanousd,
+            tokens - claim.tokens,
+            int(claim.tokens_per_minute is not None and verdict.shared),
+            int(claim.concurrency is not None),
+            int(not verdict.shared or lapsed),
+            *(_name(purse, span(purse.period, claim.created_at_ms)) for purse in claim.purses),
+        )
+
+    async def standings(self, purses: Sequence[Purse], now_ms: int) -> tuple[Standing, ...]:
+        if self.away is None:
+            looks = tuple(msgspec.structs.replace(purse, hard_nanousd=None) for purse in purses)
+            verdict = await self._reserve(Claim("", "", now_ms, looks))
+            if verdict is not None:
+                return tuple(
+                    msgspec.structs.replace(standing, purse=purse)
+                    for standing, purse in zip(verdict.standings, purses, strict=True)
+                )
+        return await self._local.standings(purses, now_ms)
+
+    async def _reserve(self, claim: Claim) -> Verdict | None:
+        """`None`: there was no answer."""
+        spans = [span(purse.period, claim.created_at_ms) for purse in claim.purses]
+        spent = [-1] * len(spans)
+        for _ in range(2):
+            arguments: list[str | int] = []
+            for purse, period, known in zip(claim.purses, spans, spent, strict=True):
+                hard = -1 if purse.hard_nanousd is None else purse.hard_nanousd
+                arguments += (_name(purse, period), hard, known, -1 if period.end_ms is None else period.end_ms)
+            reply = await self._pipe.ask(
+                "reserve",
+                self._prefix,
+                claim.id,
+                claim.key_id,
+                claim.amount_nanousd,
+                claim.tokens,
+                -1 if claim.tokens_per_minute is None else claim.tokens_per_minute,
+                -1 if claim.concurrency is None else claim.concurrency,
+                int(LEASE_S * 1000),
+                *arguments,
+            )
+            if reply is None:
+                return None
+            if reply[0] != 1:
+                return _verdict(claim, spans, reply)
+            if self._clock.monotonic() < self._unreadable_until:
+                return None
+            await self._settled_elsewhere()
+            try:
+                async with asyncio.timeout(OPENING_S):
+                    for index, (purse, period) in enumerate(zip(claim.purses, spans, strict=True)):
+                        if reply[4 + 2 * index] < 0:
+                            spent[index] = await self._spent(purse, period.start_ms)
+            except Exception as error:
+                self._unreadable_until = self._clock.monotonic() + UNREADABLE_S
+                log.error("what was spent can't be read, budgets are this process's own: %s", error)
+                return None
+        return None
+
+    async def _settled_elsewhere(self) -> None:
+        await asyncio.sleep(max(0.0, self._returned + SETTLING_S - self._clock.monotonic()))
+
+    # keeping up
+
+    async def run(self) -> None:
+        self._running = asyncio.current_task()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._pipe.run(), name="state-pipe")
+            tasks.create_task(self._probing(), name="state-probing")
+            while True:
+                try:
+                    async with self._client.pubsub() as published:
+                        await bounded(published.subscribe(f"{self._prefix}circuits"), self._shared.timeout_s)
+                        await self._pipe.resume()
+                        await self._snapshot()
+                        self._back()
+                        await self._listen(published)
+                except FAILURES as error:
+                    self._gone(error)
+                await asyncio.sleep(RETRY_S)
+
+    async def ready(self, within_s: float) -> bool:
+        """Whether Valkey answers; waits for it to."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._connected.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self, within_s: float) -> None:
+        try:
+            async with asyncio.timeout(within_s):
+                await self._pipe.drain()
+        except TimeoutError:
+            log.error("the shared state was not told everything within %g s", within_s)
+        self._pipe.suspend()
+        if self._running is not None:  # before the client: what listens to it would connect again
+            self._running.cancel()
+            await asyncio.wait([self._running])
+        await self._client.aclose()
+
+    def _gone(self, error: Exception) -> None:
+        self._pipe.suspend()
+        self._connected.clear()
+        if self.away is None or self.away is NOT_YET:
+            log.error("the shared state does not answer, limits and budgets are this process's own: %s", error)
+        self.away = str(error) or type(error).__name__
+
+    def _back(self) -> None:
+        if self.away != NOT_YET:
+            log.warning("the shared state answers again")
+        self._local.purses.forget()
+        self._returned = self._clock.monotonic()
+        self.away = None
+        self._connected.set()
+
+    async def _snapshot(self) -> None:
+        """All circuits as they stand there. What this process opened meanwhile stays open."""
+        self._versions.clear()
+        self._tickets.clear()
+        self._claiming.clear()
+        kept: dict[bytes, bytes] = await bounded(
+            self._client.hgetall(f"{self._prefix}circuits"), self._shared.timeout_s
+        )
+        seconds, micros = await bounded(self._client.time(), self._shared.timeout_s)
+        now_ms = seconds * 1000 + micros / 1000
+        for target, text in kept.items():
+            state = _kept.decode(text)
+            self._apply(_Circuit(target.decode(), state.p, state.f, state.u - now_ms, state.n, state.r, state.v))
+
+    async def _listen(self, published: Any) -> None:
+        """Follow what the others publish, until the connection breaks or somebody found it broken."""
+        quiet = self._clock.monotonic()
+        while self.away is None:
+            message = await published.get_message(ignore_subscribe_messages=True, timeout=LISTEN_S)
+            if message is not None:
+                self._heard(message["data"])
+            elif self._clock.monotonic() - quiet > 4 * LISTEN_S:
+                await bounded(self._client.ping(), self._shared.timeout_s)
+                quiet = self._clock.monotonic()
+
+    def _heard(self, text: bytes) -> None:
+        circuit = _circuit.decode(text)
+        self._claiming.discard(circuit.t)
+        if circuit.c:
+            self._tickets[circuit.t] = (circuit.c, self._clock.monotonic() + TICKET_S)
+        self._apply(circuit)
+
+    def _apply(self, circuit: _Circuit) -> None:
+        if circuit.v < self._versions.get(circuit.t, -1):
+            return
+        self._versions[circuit.t] = circuit.v
+        until = self._clock.monotonic() + circuit.l / 1000 if circuit.p != "closed" or circuit.f else 0.0
+        self._local.follow(circuit.t, Breaker(circuit.p, circuit.f, until, circuit.n, circuit.r or None))
+        if circuit.p == "closed":
+            self._tickets.pop(circuit.t, None)
+
+    async def _probing(self) -> None:
+        """Claim the probe of a circuit whose pause has run out; give back one that no request came for."""
+        while True:
+            await self._connected.wait()
+            await asyncio.sleep(PROBING_S)
+            now = self._clock.monotonic()
+            for target, state in self._local.unhealed():
+                ticket = self._tickets.get(target)
+                if ticket is not None:
+                    if now > ticket[1]:
+                        del self._tickets[target]
+                        self.report(target, "none", probe=ticket[0])
+                elif now >= state.until and target not in self._claiming and self.away is None:
+                    self._claiming.add(target)
+                    probe_ms = int(self.settings.probe_s * 1000)
+                    self._pipe.tell("circuit", self._prefix, "claim", target, probe_ms, told=self._heard)
+
+
+def _name(purse: Purse, period: Span) -> str:
+    return f"{purse.id}:{period.start_ms}"
+
+
+def _verdict(claim: Claim, spans: Sequence[Span], reply: Sequence[int]) -> Verdict:
+    status, number, wait_ms, tokens = reply[:4]
+    standings = tuple(
+        Standing(purse, reply[4 + 2 * index], reply[5 + 2 * index], period.start_ms, period.end_ms)
+        for index, (purse, period) in enumerate(zip(claim.purses, spans, strict=True))
+    )
+    bound = {2: claim.concurrency, 3: claim.tokens_per_minute}.get(status) or 0
+    by = standings[number - 1] if number else None
+    return Verdict(claim, STATUS[status], standings, by, bound, wait_ms / 1000, tokens, shared=True)
