@@ -1,8 +1,8 @@
 """Auto: which model for which task, without asking one.
 
-In this order: hard filters; the class of the question and how sure we are of it; the guide's map where its model is
-there; for any other catalog the cheapest model that is good enough for the class; unsure, the default. Every loser
-gets its reason.
+In this order: hard filters; the class of the question and how sure we are of it; what the logs have taught, where they
+hold enough evidence for the class; the guide's map where its model is there; for any other catalog the cheapest model
+that is good enough for the class; unsure, the default. Every loser gets its reason.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from llmwise.domain.plan import AutoDecision, Candidate
 from llmwise.domain.requests import Goal
 from llmwise.routing.classifier import Classification
 from llmwise.routing.health import UNSEEN, Health
+from llmwise.routing.learned import Learned, Taken, take, take_priced
 from llmwise.routing.needs import Needs
 
 GUIDE_MAP: Mapping[str, str] = {
@@ -86,9 +87,13 @@ def decide(
     goal: Goal,
     settings: AutoSettings,
     health: Mapping[str, Health],
+    learned: Learned | None = None,
+    draw: float = 1.0,
+    text: str = "",
 ) -> tuple[list[ModelCard], AutoDecision]:
     """The candidates in the order to try, best first, and the account of it. `candidates` have passed the filters and
-    are not empty."""
+    are not empty. `learned` is the adopted policy's table; `draw`, uniform in 0..1 and one for a conversation, decides
+    whether it explores (1: never). `text` is the question, for a policy that looks at it."""
     task, confidence = str(classification.task_type), classification.confidence
     unsure = confidence < settings.min_confidence
     hard = classification.difficulty >= HARD
@@ -102,9 +107,22 @@ def decide(
     costs = {c.id: estimate(needs.prompt_tokens, needs.output_tokens, c.rate) for c in candidates}
     ranked = sorted(candidates, key=lambda c: _rank(c, costs[c.id], bar, goal, health.get(c.id, UNSEEN)))
 
+    taken = None
+    # What is learned of a class is its average: a hard question of an easy class, or one of no sure class, is not that.
+    if learned is not None and learned.goal == goal and task not in settings.map:
+        able = {card.id for card in candidates if not card.demonstration}
+        explore = 0.0 if hard else learned.explore
+        if learned.priced is not None:  # bounded on all questions, those included
+            taken = take_priced(learned.priced, text, able, explore, draw)
+        elif not unsure and not _too_hard(task, hard=hard) and task in learned.tasks:
+            taken = take(learned.tasks[task], able, explore, draw)
     preferred, why = _preferred(task, goal, settings, unsure=unsure, hard=hard)
     chosen = next((card for card in ranked if card.id == preferred), None)
-    if chosen is not None:
+    if taken is not None and learned is not None:
+        places = {model: place for place, model in enumerate(taken.order)}
+        ranked.sort(key=lambda card: places.get(card.id, len(places)))
+        chosen, reason = ranked[0], _taught(learned, task, taken)
+    elif chosen is not None:
         ranked.remove(chosen)
         ranked.insert(0, chosen)
         reason = why
@@ -118,7 +136,7 @@ def decide(
         f"{chosen.id}: {reason}.",
     ]
     decision = AutoDecision(
-        strategy="heuristic_routing",
+        strategy="heuristic_routing" if taken is None else "historical_optimization",
         goal=goal,
         task_type=task,
         confidence=confidence,
@@ -136,8 +154,24 @@ def decide(
             )
             for card in ranked
         ),
+        policy_version=learned.version if taken is not None and learned is not None else None,
+        propensity=None if taken is None else taken.propensity,
+        explored=taken is not None and taken.explored,
     )
     return ranked, decision
+
+
+def _taught(learned: Learned, task: str, taken: Taken) -> str:
+    if taken.explored:
+        return f"explored by policy {learned.version}, a chance of {taken.propensity:.3f}"
+    if learned.priced is not None:
+        return f"policy {learned.version}, learned from {learned.priced.values.prompts} questions for all of its traffic"
+    evidence = learned.tasks[task].n_eff
+    return f"policy {learned.version} for {task}, learned from logs (effective evidence {evidence:.0f} conversations)"
+
+
+def _too_hard(task: str, *, hard: bool) -> bool:
+    return hard and QUALITY_BAR[task] <= LOW_BAR
 
 
 def _preferred(task: str, goal: Goal, settings: AutoSettings, *, unsure: bool, hard: bool) -> tuple[str | None, str]:
@@ -146,7 +180,7 @@ def _preferred(task: str, goal: Goal, settings: AutoSettings, *, unsure: bool, h
     if task in settings.map:
         return settings.map[task], f"the configuration maps {task} to it"
     if goal == "balanced" and not unsure:
-        if hard and QUALITY_BAR[task] <= LOW_BAR:
+        if _too_hard(task, hard=hard):
             return GUIDE_MAP["reasoning_analysis"], "the guide's model for complex questions"
         return GUIDE_MAP[task], f"the guide's model for {task}"
     return None, ""

@@ -80,6 +80,11 @@ def classify(text: str) -> Classification:
     return _default().classify(text)
 
 
+def probabilities(text: str) -> tuple[float, ...]:
+    """The chance of each of `TASK_TYPES`, in their order."""
+    return _default().probabilities(text)
+
+
 def level(difficulty: float) -> Level:
     """The level at which tables of models per class tell questions apart."""
     return "hard" if difficulty >= HARD else "medium" if difficulty >= MEDIUM else "easy"
@@ -118,6 +123,18 @@ class Classifier:
             self._signals(names, evidence, task, rival),
             weights.version,
         )
+
+    def probabilities(self, text: str) -> tuple[float, ...]:
+        """The chance of each of `TASK_TYPES`, in their order: sums to 1. Of a blank text: all alike."""
+        weights = self._weights
+        if not text or text.isspace():
+            return (1 / len(weights.tasks),) * len(weights.tasks)
+        total = self._bias + sum(map(self._packed.get, features(text).names, repeat(0)))
+        *sums, _ = self._layout.unpack(total.to_bytes(self._layout.size, "little"))
+        first, unit = max(sums), 1.0 / (weights.scale * weights.temperature)
+        powers = [exp((value - first) * unit) for value in sums]
+        whole = sum(powers)
+        return tuple([power / whole for power in powers])
 
     def _signals(self, names: set[str], evidence: dict[str, str], task: int, rival: int) -> tuple[str, ...]:
         """The named features by what they add to `task` over `rival`."""

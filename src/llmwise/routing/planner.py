@@ -1,40 +1,63 @@
 """Request, catalog, settings and health in; a plan out. Pure: the same values give the same plan, live or replayed."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from msgspec import Struct, structs
 
-from llmwise.catalog.cost import estimate
-from llmwise.catalog.lookup import Catalog
-from llmwise.domain.errors import Forbidden, Unavailable, UnsupportedInput
-from llmwise.domain.messages import Text
+from llmwise.catalog.cost import estimate, estimate_tokens
+from llmwise.catalog.lookup import Catalog, normal
+from llmwise.domain.errors import Forbidden, InvalidRequest, Unavailable, UnsupportedInput
+from llmwise.domain.messages import Family, Text
 from llmwise.domain.models import ModelCard
-from llmwise.domain.plan import Dropped, Plan, PlannedAttempt
-from llmwise.domain.requests import AUTO, ChatRequest, Routing
+from llmwise.domain.plan import PORTABLE, AutoDecision, Dropped, Origin, Plan, PlannedAttempt
+from llmwise.domain.requests import AUTO, ChatRequest, EmbeddingRequest, Goal, Routing
 from llmwise.routing.auto import AutoSettings, decide
+from llmwise.routing.chains import Chain
 from llmwise.routing.classifier import Classification, classify
 from llmwise.routing.health import Health
+from llmwise.routing.learned import Learned, lot
 from llmwise.routing.needs import Needs, lacks, needs_of
 from llmwise.routing.strategies import order
 
 MAX_FALLBACKS = 8
 
+CONTINUES = "continues the tool loop"
+
 
 class View(Struct, frozen=True, gc=False):
     """The world as it stands when a request is planned. `turn` counts the uses of a chain (round-robin), `now` is the
-    monotonic time in seconds, `allowed` the models that the caller's key may use (`None`: all)."""
+    monotonic time in seconds, `allowed` the models that the caller's key may use (`None`: all). `origin` made the tool
+    calls whose results the request brings, `families` are the providers' by their names. `learned` has the adopted
+    policies by goal; `draw`, uniform in 0..1, says whether Auto explores where the request names no conversation.
+    `auto` are settings in place of the planner's own; `avoid` has (task type or `None` for all, model) that do badly
+    just now, whom Auto leaves out where somebody else can take the request."""
 
     health: Mapping[str, Health]
     turn: Callable[[tuple[str, ...]], int]
     now: float
     allowed: Collection[str] | None = None
+    origin: Origin | None = None
+    families: Mapping[str, Family] = {}
+    learned: Mapping[Goal, Learned] = {}
+    draw: float = 1.0
+    auto: AutoSettings | None = None
+    avoid: Collection[tuple[str | None, str]] = ()
 
 
 class Planner:
-    """Turns requests into plans. Holds the catalog, the settings, and a ready plan for each single model."""
+    """Turns requests into plans. Holds the catalog, the chains by name, the settings, and a ready plan for each single
+    model."""
 
-    def __init__(self, catalog: Catalog, settings: AutoSettings) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        settings: AutoSettings,
+        chains: Mapping[str, Chain] | None = None,
+        composed: Sequence[ModelCard] = (),
+    ) -> None:
         self.catalog = catalog
+        self.composed = {card.id: card for card in composed}
+        self.chains = chains or {}
         self.settings = structs.replace(
             settings,
             default=settings.default and catalog.resolve(settings.default).id,
@@ -49,26 +72,73 @@ class Planner:
         `Unavailable` (no model at all)."""
         if request.model == AUTO:
             return self._auto(request, view)
+        if (composed := self.composed.get(request.model)) is not None:
+            return self._composed(request, composed, view)
+        if (chain := self.chain(request.model)) is not None:
+            return self._chain(request, list(chain.targets), view, chain)
         card = self.catalog.resolve(request.model)
         if request.routing is None and view.allowed is None:
             if request.tools or request.response_format is not None or _has_media(request):
                 _check([card], needs_of(request), [], context=False)
             return self._single[card.id]
-        return self._chain(request, card, view)
+        return self._chain(request, [card], view)
+
+    def _composed(self, request: ChatRequest, card: ModelCard, view: View) -> Plan:
+        """A key that may use a composed model may use it whole: the models in it are the configuration's choice."""
+        if request.routing is not None and request.routing.fallback:
+            raise InvalidRequest(f"routing.fallback: {card.id} is a composed model and has none", param="routing")
+        self._permitted([card], view, [])
+        _check([card], needs_of(request), [], context=False)
+        return Plan((PlannedAttempt(card, "requested"),), composed=True)
+
+    def chain(self, name: str) -> Chain | None:
+        """The configured chain of this name. No model has the name of a chain."""
+        return self.chains.get(normal(name)) if self.chains else None
+
+    def embedding(self, request: EmbeddingRequest, view: View) -> Plan:
+        """As `plan`, and raises `InvalidRequest` for a chat model. Nobody but the caller chooses whose vectors to get:
+        those of two models can't be compared, so only the chain that he names is tried."""
+        if request.model == AUTO:
+            raise InvalidRequest("model = 'auto': name the embedding model whose vectors you want", param="model")
+        routing = request.routing or Routing()
+        cards = list(dict.fromkeys(self.catalog.resolve(n, "embedding") for n in (request.model, *routing.fallback)))
+        dropped: list[Dropped] = []
+        tokens = sum(estimate_tokens(given) if isinstance(given, str) else len(given) for given in request.inputs)
+        ordered = order(
+            self._permitted(cards, view, dropped),
+            routing.strategy,
+            health=view.health,
+            cost_nanousd={card.id: estimate(tokens, 0, card.rate) for card in cards},
+            turn=view.turn(tuple(card.id for card in cards)) if routing.strategy == "round-robin" else 0,
+            now=view.now,
+        )
+        attempts = [
+            PlannedAttempt(c, "requested" if c is cards[0] else f"fallback ({routing.strategy})") for c in ordered
+        ]
+        return Plan(tuple(attempts), tuple(dropped), chain=request.routing is not None, strategy=routing.strategy)
 
     def classify(self, request: ChatRequest) -> Classification:
         """The class of the last thing the user said."""
-        for message in reversed(request.messages):
-            if message.role == "user":
-                return classify(message.text)
-        return classify("")
+        return classify(_question(request))
 
-    def _chain(self, request: ChatRequest, card: ModelCard, view: View) -> Plan:
-        routing = request.routing or Routing()
-        cards = list(dict.fromkeys([card, *(self.catalog.resolve(name) for name in routing.fallback)]))
+    def _named(self, names: Sequence[str]) -> list[ModelCard]:
+        """The models of a request's own chain, with those of a configured one in its place."""
+        cards: list[ModelCard] = []
+        for name in names:
+            chain = self.chain(name)
+            cards += chain.targets if chain is not None else [self.catalog.resolve(name)]
+        return list(dict.fromkeys(cards))
+
+    def _chain(self, request: ChatRequest, asked: list[ModelCard], view: View, named: Chain | None = None) -> Plan:
+        """`asked` and then the request's fallbacks, in the request's order if it brings one, else in the order of the
+        chain that was `named`."""
+        routing = request.routing or Routing(strategy="rate-limit" if named is None else named.strategy)
+        cards = list(dict.fromkeys([*asked, *self._named(routing.fallback)]))
+        card = asked[0]
         dropped: list[Dropped] = []
         needs = needs_of(request)
-        cards = _check(self._permitted(cards, view, dropped), needs, dropped, context=True, first=card)
+        first = card if named is None else None
+        cards = _check(self._permitted(cards, view, dropped), needs, dropped, context=True, first=first)
         ordered = order(
             cards,
             routing.strategy,
@@ -79,37 +149,60 @@ class Planner:
             turn=view.turn(tuple(c.id for c in cards)) if routing.strategy == "round-robin" else 0,
             now=view.now,
         )
+        continued = _continued(ordered, view)
+        if named is None:
+            reasons = {c.id: "requested" if c is card else f"fallback ({routing.strategy})" for c in ordered}
+        else:
+            reasons = {c.id: f"chain {named.name} ({routing.strategy})" for c in ordered}
+        if continued is not None:
+            ordered = [continued, *(c for c in ordered if c is not continued)]
+            reasons[continued.id] = CONTINUES
         return Plan(
-            attempts=tuple(
-                PlannedAttempt(c, "requested" if c is card else f"fallback ({routing.strategy})") for c in ordered
-            ),
+            attempts=tuple(PlannedAttempt(c, reasons[c.id]) for c in ordered),
             dropped=tuple(dropped),
-            chain=request.routing is not None,
+            chain=request.routing is not None or named is not None,
             strategy=routing.strategy,
         )
 
     def _auto(self, request: ChatRequest, view: View) -> Plan:
         dropped: list[Dropped] = []
-        cards = [c for c in self.catalog.models if not self.settings.models or c.id in self.settings.models]
+        settings = view.auto or self.settings
+        chats = [c for c in self.catalog.models if c.kind == "chat"]
+        cards = [c for c in chats if not settings.models or c.id in settings.models]
         cards = self._permitted(cards, view, dropped)
         if not cards and not dropped:
             raise Unavailable("no model is configured: add a provider's key or a [[models]] entry", code="no_models")
         needs = needs_of(request)
         cards = _check(cards, needs, dropped, context=True)
-        goal = request.goal or self.settings.goal
-        ranked, decision = decide(cards, self.classify(request), needs, goal, self.settings, view.health)
+        goal = request.goal or settings.goal
+        seen = self.classify(request)
+        cards = _well(cards, str(seen.task_type), view, dropped)
+        learned, conversation = view.learned.get(goal), request.conversation_id
+        ranked, decision = decide(
+            cards,
+            seen,
+            needs,
+            goal,
+            settings,
+            view.health,
+            learned=learned,
+            draw=view.draw if learned is None or conversation is None else lot(learned.version, conversation),
+            text="" if learned is None or learned.priced is None else _question(request),
+        )
+        if (continued := _continued(ranked, view)) is not None:
+            ranked = [continued, *(c for c in ranked if c is not continued)]
+            decision = _continuing(decision, continued)
         chosen, rest = ranked[0], ranked[1:]
-        fallbacks = _spread(chosen, rest)[: self.settings.max_fallbacks]
+        fallbacks = _spread(chosen, rest)[: settings.max_fallbacks]
         if request.routing is not None:
-            named = [self.catalog.resolve(name) for name in request.routing.fallback]
-            fallbacks = [c for c in dict.fromkeys(named) if c is not chosen]
+            fallbacks = [c for c in self._named(request.routing.fallback) if c is not chosen]
         return Plan(
             attempts=(
                 PlannedAttempt(chosen, decision.reasons[-1]),
                 *(PlannedAttempt(c, "fallback") for c in fallbacks),
             ),
             dropped=tuple(dropped),
-            chain=request.routing is not None or self.settings.max_fallbacks > 0,
+            chain=request.routing is not None or settings.max_fallbacks > 0,
             auto=decision,
         )
 
@@ -122,6 +215,11 @@ class Planner:
             raise Forbidden(f"this key may not use {names}: ask an administrator", code="model_not_allowed")
         dropped += [Dropped(c.id, "not_allowed", "not on the key's list") for c in cards if c not in permitted]
         return permitted
+
+
+def _question(request: ChatRequest) -> str:
+    """The last thing the user said."""
+    return next((message.text for message in reversed(request.messages) if message.role == "user"), "")
 
 
 def _check(
@@ -147,6 +245,42 @@ def _check(
             reason=dropped[0].reason if dropped else None,
         )
     return able
+
+
+def _well(cards: list[ModelCard], task: str, view: View, dropped: list[Dropped]) -> list[ModelCard]:
+    """Without those that do badly just now, unless none would be left."""
+    ill = {model for of, model in view.avoid if of is None or of == task} if view.avoid else set()
+    left = [card for card in cards if card.id not in ill and not card.demonstration]
+    if not ill or not left or (view.origin is not None and view.origin.model in ill):
+        return cards
+    dropped += [Dropped(c.id, "degraded", f"{c.id} does badly just now (see alerts)") for c in cards if c.id in ill]
+    return [card for card in cards if card.id not in ill]
+
+
+def _continued(cards: Sequence[ModelCard], view: View) -> ModelCard | None:
+    """The one of `cards` that made the open tool calls, or else the first that can read its thinking."""
+    made = view.origin
+    if made is None:
+        return None
+    kin = [c for c in cards if view.families.get(c.provider) == made.family] if made.family in PORTABLE else []
+    return next((card for card in cards if card.id == made.model), None) or next(iter(kin), None)
+
+
+def _continuing(decision: AutoDecision, card: ModelCard) -> AutoDecision:
+    candidates = sorted(
+        (structs.replace(c, reason=CONTINUES) if c.model == card.id else c for c in decision.candidates),
+        key=lambda c: c.model != card.id,
+    )
+    reasons = (*decision.reasons[:-1], f"{card.id}: {CONTINUES}.")
+    # The conversation chose, not the policy: nothing is to be learned from it as a choice.
+    return structs.replace(
+        decision,
+        reasons=reasons,
+        candidates=tuple(candidates),
+        policy_version=None,
+        propensity=None,
+        explored=False,
+    )
 
 
 def _spread(chosen: ModelCard, rest: list[ModelCard]) -> list[ModelCard]:

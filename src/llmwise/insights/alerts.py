@@ -1,0 +1,163 @@
+"""Is a model slower, dearer or worse than it was? Noticed within a dozen answers, and again when it is well.
+
+Each (task type, model) has four streams: failures, the logarithm of latency, the logarithm of cost, quality. A stream
+learns what is usual from its first `LEARN` values, and then adds up how much each value speaks for a change
+(a likelihood ratio, never below zero: CUSUM). At `ALARM` it is an alert:
+
+    failures     log of p1/p0 or (1 - p1)/(1 - p0), with p0 as usual and p1 = max(3 p0, p0 + 0.15)
+    the others   z - 1/2, with z = deviations from the usual towards the bad, at most `CLIP`: a shift of one deviation
+
+With the usual known, such a sum reaches `ALARM` = ln(1,000,000) by mere chance once in a million values or more rarely
+(Lorden 1971, https://doi.org/10.1214/aoms/1177693055); `tests/unit/insights/test_alerts.py` counts. It ends by the
+opposite sum at `WELL` = ln(1,000). What is usual drifts along slowly (`DRIFT`) while nothing is wrong.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from llmwise.insights.dataset import Row
+
+LEARN = 60
+ALARM = math.log(1_000_000)
+WELL = math.log(1_000)
+CLIP = 3.0
+DRIFT = 0.002
+
+Metric: TypeAlias = Literal["errors", "latency", "cost", "quality"]
+METRICS: tuple[Metric, ...] = ("errors", "latency", "cost", "quality")
+
+FLOOR: dict[Metric, float] = {"errors": 0.0, "latency": 0.15, "cost": 0.15, "quality": 0.1}
+"""The least deviation that is believed: a stream that was constant has none, and any noise would be a catastrophe. In
+logarithms 0.15 is 16%."""
+
+
+class Alert(Struct, frozen=True):
+    """`usual` and `seen` in the metric's unit: a rate, ms, nano-USD, 0..1. `seen` is the mean of what raised it.
+    `ended_at_ms` is `None` while it lasts."""
+
+    id: str
+    task_type: str
+    model: str
+    metric: Metric
+    usual: float
+    seen: float
+    began_at_ms: int
+    ended_at_ms: int | None = None
+
+
+class Stream:
+    """One metric of one model on one task type: a fold over its values, in their order."""
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+        self.n = 0
+        self.mean = 0.0
+        self.m2 = 0.0
+        self.sum = 0.0
+        self.well = 0.0
+        self.alarmed = False
+        self._rise = (0, 0.0)  # how many values since the sum last was zero, and their total
+
+    def add(self, value: float) -> Literal["alarm", "well"] | None:
+        """One more value; what it changes."""
+        if self.n < LEARN:
+            self.n += 1
+            step = value - self.mean
+            self.mean += step / self.n
+            self.m2 += step * (value - self.mean)
+            return None
+        worse = self._worse(value)
+        if self.alarmed:
+            self.well = max(0.0, self.well - worse)
+            if self.well < WELL:
+                return None
+            self.alarmed, self.sum, self._rise = False, 0.0, (0, 0.0)
+            return "well"
+        self.sum = max(0.0, self.sum + worse)
+        self._rise = (self._rise[0] + 1, self._rise[1] + value) if self.sum > 0 else (0, 0.0)
+        if self.sum >= ALARM:
+            self.alarmed, self.well = True, 0.0
+            return "alarm"
+        if self.sum < ALARM / 4:
+            step = value - self.mean
+            self.mean += DRIFT * step
+            self.m2 += DRIFT * (self.n * step * step - self.m2)
+        return None
+
+    @property
+    def usual(self) -> float:
+        return self._shown(self.mean)
+
+    @property
+    def seen(self) -> float:
+        """Mean of the values since the sum last was zero."""
+        count, total = self._rise
+        return self._shown(total / count) if count else self.usual
+
+    def _worse(self, value: float) -> float:
+        """The logarithm of how much likelier the value is after a change for the worse than without one."""
+        if self.metric == "errors":
+            usual = (self.mean * self.n + 0.5) / (self.n + 1)
+            changed = min(max(3 * usual, usual + 0.15), 0.95)
+            if usual >= changed:
+                return 0.0  # nearly all fail already
+            return math.log(changed / usual) if value else math.log((1 - changed) / (1 - usual))
+        deviation = max(math.sqrt(self.m2 / max(self.n - 1, 1)), FLOOR[self.metric])
+        z = (value - self.mean) / deviation
+        if self.metric == "quality":
+            z = -z
+        return min(max(z, -CLIP), CLIP) - 0.5
+
+    def _shown(self, value: float) -> float:
+        return math.exp(value) if self.metric in ("latency", "cost") else value
+
+
+class Watch:
+    """All streams. Rebuilt from the records of the last days by whoever begins to watch: the same rows in the same
+    order give the same alerts."""
+
+    def __init__(self) -> None:
+        self._streams: dict[tuple[str, str, Metric], Stream] = {}
+        self.open: dict[tuple[str, str, Metric], Alert] = {}
+
+    def add(self, row: Row) -> list[Alert]:
+        """The alerts that a row begins or ends. Rows without a task type are watched together, as `any`."""
+        task = row.task_type or "any"
+        changed = []
+        for metric, value in _values(row):
+            key = (task, row.model, metric)
+            stream = self._streams.get(key)
+            if stream is None:
+                stream = self._streams[key] = Stream(metric)
+            what = stream.add(value)
+            if what == "alarm" and key not in self.open:
+                at = row.created_at_ms
+                name = f"{metric}:{task}:{row.model}:{at}"
+                self.open[key] = Alert(name, task, row.model, metric, stream.usual, stream.seen, at)
+                changed.append(self.open[key])
+            elif what == "well" and key in self.open:
+                old = self.open.pop(key)
+                changed.append(
+                    Alert(old.id, task, row.model, metric, old.usual, old.seen, old.began_at_ms, row.created_at_ms)
+                )
+        return changed
+
+    @property
+    def avoid(self) -> frozenset[tuple[str | None, str]]:
+        """Whom Auto leaves out: (task type, model), as `routing.planner.View` has it."""
+        return frozenset((None if task == "any" else task, model) for task, model, _ in self.open)
+
+
+def _values(row: Row) -> Iterable[tuple[Metric, float]]:
+    if row.success is None:
+        return
+    yield "errors", float(not row.success)
+    if row.success:
+        yield "latency", math.log(max(row.latency_ms, 1))
+        if row.cost_nanousd:
+            yield "cost", math.log(row.cost_nanousd)
+        if row.quality is not None:
+            yield "quality", row.quality
