@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check bench routing docs clean
+.PHONY: run test check chaos bench routing docs clean
 
 run: $(VENV)/.run                      ## the gateway with the local model, and one answer (ONCE=1: stop after it)
 	@$(BIN)/llmwise quickstart $(if $(ONCE),--once)
@@ -20,6 +20,10 @@ check: $(VENV)/.dev                    ## ruff, mypy --strict, import contracts
 
 bench: $(VENV)/.dev                    ## this gateway beside LiteLLM, TensorZero and nginx, CPU per request first
 	@bash bench/rig/run.sh
+
+chaos: $(VENV)/.dev                    ## kill -9 of the gateway and of PostgreSQL under load, ten rounds of a minute each
+	@$(BIN)/python -m tests.chaos.durability --rate 500 --seconds 60 --rounds 10
+	@$(BIN)/python -m tests.chaos.durability --rate 500 --seconds 60 --rounds 10 --postgresql
 
 docs: $(VENV)/.dev                     ## docs/reference, generated from the code
 	@$(BIN)/python -m docs.generate

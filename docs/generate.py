@@ -82,10 +82,13 @@ def configuration() -> str:
         if section.name == "source":
             continue
         struct, title = section.type, f"[{section.name}]"
-        if section.name == "providers":
-            struct, title = get_args(struct)[1], "[providers.NAME]"
+        if get_origin(struct) is dict:  # tables by names of the reader's choice
+            struct, title = get_args(struct)[1], f"[{section.name}.NAME]"
         elif section.name == "models":
             struct, title = ModelSettings, "[[models]]"
+        if struct is str:
+            parts.append(f"## `[{section.name}]`\n\nTexts by name, in place of the built-in ones.\n")
+            continue
         about, meanings = split_docstring(struct)
         about = re.sub(r"^`\[.*?\]`[:.]?\s*", "", about)
         parts.append(f"## `{title}`\n\n{_sentence(about)}\n")

@@ -9,6 +9,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from msgspec import Struct
 
@@ -24,22 +25,34 @@ from llmwise.config import Config, ConfigError, ProviderSettings, cache_director
 from llmwise.config import load as load_config
 from llmwise.discovery import with_discovered
 from llmwise.domain.errors import UnknownModel
-from llmwise.domain.ports import Codec, Provider
+from llmwise.domain.ports import Clock, Codec, Provider
+from llmwise.domain.validation import did_you_mean
+from llmwise.orchestration.compose import Composer, Composition, CompositionError, compositions_of
+from llmwise.orchestration.continuity import Continuity
 from llmwise.orchestration.mesh import Mesh
-from llmwise.providers import anthropic, gemini
+from llmwise.orchestration.prompts import BUILT_IN, NAMES, Prompts
+from llmwise.providers import anthropic, gemini, responses
+from llmwise.providers.by_model import ByModel
 from llmwise.providers.http import Endpoint, HttpProvider
 from llmwise.providers.local.provider import LocalProvider
 from llmwise.providers.openai import OpenAICodec
 from llmwise.providers.registry import VENDORS
 from llmwise.providers.scripted import Script, ScriptedProvider, ScriptError, load_script
 from llmwise.providers.transport import Transport
+from llmwise.routing.chains import ChainError, chains_of
 from llmwise.routing.planner import Planner
 from llmwise.state.memory import MemoryState
+from llmwise.state.port import Purse, SharedState, Spent
+from llmwise.state.turns import MemoryTurns
+from llmwise.storage.spool import Spool
 from llmwise.storage.store import Store
 from llmwise.storage.writer import Writer
 from llmwise.telemetry.metrics import Metrics, Recorders
 
 log = logging.getLogger(__name__)
+
+CONNECT_S = 2.0
+"""How long a start waits for the shared state; then it begins with limits of its own."""
 
 
 class Opened(Struct, frozen=True):
@@ -60,55 +73,74 @@ class Opened(Struct, frozen=True):
 class Runtime:
     """What lives as long as the process."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Config, store: Store, spool: Spool | None = None) -> None:
         self.config = config
         self.clock = SystemClock()
         self.store = store
-        self.state = MemoryState(self.clock, config.breaker)
+        self.state = open_state(config, self.clock, self._spent)
+        self.turns = MemoryTurns(config.continuity, self.clock.monotonic)
         self.metrics = Metrics()
-        self.writer = Writer(store, self.clock)
-        self.authenticator = Authenticator(store, self.clock.monotonic)
+        self.writer = Writer(store, self.clock, spool=spool)
+        self.authenticator = Authenticator(store, self.clock)
         self._opened: dict[str, Opened] = {}
         self._writing: asyncio.Task[None] | None = None
+        self._sharing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to write records. The store is migrated already."""
         self._writing = asyncio.create_task(self.writer.run(), name="writer")
+        self._sharing = asyncio.create_task(self.state.run(), name="state")
+        await self.state.ready(CONNECT_S)
 
     async def stop(self, drain_s: float) -> None:
         """Write what is settled, let go of the providers and of the database."""
         await self.writer.drain(drain_s)
+        await self.state.close(drain_s)
+        if self._sharing is not None:
+            self._sharing.cancel()
+            await asyncio.wait([self._sharing])
         if self._writing is not None:
             await asyncio.wait([self._writing], timeout=drain_s)
         await _close_all([*self._opened.values()])
         await self.store.close()
 
+    async def _spent(self, purse: Purse, since_ms: int) -> int:
+        """What the ledger says, after all that this process has settled is in it."""
+        await self.writer.flush()
+        return await self.store.spent(purse.account_id, purse.owner if purse.kind == "key" else None, since_ms)
+
     async def configure(self, config: Config) -> Services:
         """The services of a configuration. Raises `ConfigError`, and then nothing has changed."""
         catalog = catalog_of(config, self.clock.unix_ms())
         planner = planner_of(config, catalog)
+        compositions, prompts = compositions_in(config, catalog), prompts_of(config)
         opened = {name: self._open(name, settings, config) for name, settings in config.providers.items()}
         gone = [old for name, old in self._opened.items() if opened.get(name) is not old]
         self._opened = opened
         self.state.settings = config.breaker
+        self.turns.settings = config.continuity
         self.config = config
         providers = {name: entry.provider for name, entry in opened.items()}
+        mesh = Mesh(providers, self.state, config.timeouts)
         services = Services(
             catalog=catalog,
             planner=planner,
-            mesh=Mesh(providers, self.state, config.timeouts),
+            mesh=mesh,
+            continuity=Continuity(Composer(mesh, compositions, prompts), self.turns, providers),
+            prompts=prompts,
             state=self.state,
             store=self.store,
             writer=self.writer,
             recorder=Recorders(self.writer, self.metrics),
             authenticator=self.authenticator,
-            limiter=RateLimiter(config.limits, self.clock.monotonic),
+            limiter=RateLimiter(config.limits, self.state),
             clock=self.clock,
             metrics=self.metrics,
             providers=providers,
             new_request_id=new_request_id,
             edge=Edge(config.server.max_body_bytes, config.server.body_read_s),
             keep_text=config.storage.keep_text,
+            margin=config.credits.margin,
         )
         if gone:
             # Requests in flight may still be using them; none outlives the total deadline.
@@ -131,6 +163,17 @@ async def _close_all(opened: Sequence[Opened]) -> None:
         await each.close()
 
 
+def open_state(config: Config, clock: Clock, spent: Spent) -> SharedState:
+    """The state that the configuration names; nothing is contacted yet. Raises `ConfigError`."""
+    if config.state.url.startswith("memory://"):
+        return MemoryState(clock, config.breaker, spent)
+    try:
+        from llmwise.state.valkey import ValkeyState  # only who shares needs its client
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"[state] url needs a client ({error}); run: pip install 'llmwise[valkey]'") from error
+    return ValkeyState(config.state, clock, config.breaker, spent)
+
+
 def catalog_of(config: Config, unix_ms: int) -> Catalog:
     """The models that a configuration offers. Raises `ConfigError`."""
     vendors = {name: vendor_of(name, settings) for name, settings in config.providers.items()}
@@ -151,12 +194,36 @@ def planner_of(config: Config, catalog: Catalog) -> Planner:
                 catalog.resolve(name)
         except UnknownModel as error:
             raise ConfigError(f"{config.source or 'environment'}: auto.{key} = {name!r}: {error.message}") from error
-    return Planner(catalog, auto)
+    try:
+        chains = chains_of(config.chains, catalog)
+    except ChainError as error:
+        raise ConfigError(f"{config.source or 'environment'}: {error}") from error
+    composed = [composition.card for composition in compositions_in(config, catalog).values()]
+    return Planner(catalog, auto, chains, composed)
+
+
+def compositions_in(config: Config, catalog: Catalog) -> dict[str, Composition]:
+    """The blends and cascades of a configuration. Raises `ConfigError`."""
+    try:
+        return compositions_of(config.blend, config.cascade, catalog)
+    except CompositionError as error:
+        raise ConfigError(f"{config.source or 'environment'}: {error}") from error
+
+
+def prompts_of(config: Config) -> Prompts:
+    """The built-in texts, with the configuration's own in place. Raises `ConfigError`."""
+    try:
+        return BUILT_IN.with_own(config.prompts)
+    except KeyError as error:
+        name = str(error.args[0])
+        near = did_you_mean(name, NAMES) or f"; known: {', '.join(NAMES)}"
+        raise ConfigError(f"{config.source or 'environment'}: prompts.{name}: unknown prompt{near}") from None
 
 
 def check(config: Config, unix_ms: int) -> None:
     """Everything that can be wrong with a configuration before anything is opened. Raises `ConfigError`."""
     planner_of(config, catalog_of(config, unix_ms))
+    prompts_of(config)
     for name, settings in config.providers.items():
         if settings.kind == "scripted":
             _script(name, settings)
@@ -166,6 +233,8 @@ def vendor_of(name: str, settings: ProviderSettings) -> str:
     """Which vendor's models a provider offers: by its name, or by its kind."""
     if settings.kind in ("local", "scripted", "anthropic", "gemini"):
         return settings.kind
+    if settings.kind == "responses" and name not in VENDORS:
+        return "openai"  # whose API it is
     return name
 
 
@@ -187,11 +256,14 @@ def open_provider(name: str, settings: ProviderSettings, connect_s: float) -> Pr
             assert kind is not None, "checked by the configuration"
             assert settings.base_url is not None, "checked by the configuration"
             row = VENDORS.get(name)
-            auth = row.auth if row is not None and row.family == kind else VENDORS[kind].auth
+            auth = row.auth if row is not None and row.family == kind else (VENDORS.get(kind) or VENDORS["openai"]).auth
             if auth == "none" and settings.api_key is not None:
                 auth = "bearer"  # a server on one's own machine that was told to ask for a key
             endpoint = Endpoint(name, settings.base_url, settings.api_key, auth)
-            return _http(endpoint, codec_of(kind, name), connect_s, settings.proxy)
+            http = _http(endpoint, codec_of(kind, name), connect_s, settings.proxy)
+            if kind == name == "openai":  # some of its models are in the Responses API alone
+                return ByModel(name, http, _http(endpoint, responses.CODEC, connect_s, settings.proxy))
+            return http
 
 
 def _script(name: str, settings: ProviderSettings) -> Script:
@@ -203,7 +275,8 @@ def _script(name: str, settings: ProviderSettings) -> Script:
 
 def codec_of(kind: str, vendor: str) -> Codec:
     """The wire format of a kind of provider; `vendor` picks an OpenAI-compatible one's accent."""
-    return {"anthropic": anthropic.CODEC, "gemini": gemini.CODEC}.get(kind) or OpenAICodec(vendor)
+    codecs = {"anthropic": anthropic.CODEC, "gemini": gemini.CODEC, "responses": responses.CODEC}
+    return codecs.get(kind) or OpenAICodec(vendor)
 
 
 def _http(endpoint: Endpoint, codec: Codec, connect_s: float, proxy: str | None) -> HttpProvider:
@@ -211,10 +284,11 @@ def _http(endpoint: Endpoint, codec: Codec, connect_s: float, proxy: str | None)
 
 
 async def open_runtime(config: Config) -> Runtime:
-    """Open the database, bring its schema up to date, start writing. Raises `StorageUnavailable`."""
+    """Open the database, bring its schema up to date, claim a spool, start writing. Raises `StorageUnavailable`."""
     store = Store.open(config.storage.url)
     await store.migrate()
-    runtime = Runtime(config, store)
+    spool = Spool.claim(Path(config.storage.spool)) if config.storage.spool else None
+    runtime = Runtime(config, store, spool)
     await runtime.start()
     return runtime
 
@@ -234,15 +308,32 @@ def asgi(config: Config) -> Gateway:
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
+        def end(signal_number: int, frame: FrameType | None) -> None:
+            """The server has been told to stop: it waits for the requests under way, and then cancels them. A little
+            earlier they are ended in good order, so that a stream still says why it ends."""
+            if callable(stop_serving):
+                stop_serving(signal_number, frame)
+            loop.call_soon_threadsafe(loop.call_later, ENDING_AT * config.server.drain_s, end_requests)
+
+        def end_requests() -> None:
+            assert gateway.services is not None
+            gateway.services.mesh.end()
+
         loop.add_signal_handler(signal.SIGHUP, hang_up)
+        stop_serving = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, end)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGTERM, stop_serving)
             await runtime.stop(config.server.drain_s)
 
     return Gateway(lifespan)
 
+
+ENDING_AT = 0.9
+"""Of the time that requests in flight may go on after SIGTERM: when they are told that the gateway is ending."""
 
 FIXED = ("server", "storage", "state")
 """Sections that only a restart can change: the sockets and the database are open."""

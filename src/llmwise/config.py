@@ -8,6 +8,7 @@ and the nearest right name. Without a file the gateway offers what the environme
 import os
 import re
 import tomllib
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -16,7 +17,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from llmwise.api.limits import LimitSettings
+from llmwise.api.limits import CreditSettings, LimitSettings
+from llmwise.api.native.copilot import CopilotSettings
+from llmwise.api.remembering import MemorySettings
 from llmwise.catalog.rows import ModelSettings
 from llmwise.domain.validation import (
     Misfit,
@@ -29,13 +32,18 @@ from llmwise.domain.validation import (
     value_at,
     words_at,
 )
+from llmwise.orchestration.compose import BlendSettings, CascadeSettings
 from llmwise.orchestration.deadlines import TimeoutSettings
+from llmwise.orchestration.redaction import PatternError, PrivacySettings, redactor
 from llmwise.providers.local.weights import default_cache
 from llmwise.providers.registry import VENDORS
 from llmwise.routing.auto import GUIDE_MAP, AutoSettings
 from llmwise.routing.breaker import BreakerSettings
+from llmwise.routing.chains import ChainSettings
+from llmwise.state.port import StateSettings
+from llmwise.state.turns import ContinuitySettings
 
-Kind: TypeAlias = Literal["openai", "anthropic", "gemini", "local", "scripted"]
+Kind: TypeAlias = Literal["openai", "responses", "anthropic", "gemini", "local", "scripted"]
 
 DEFAULT_DIRECTORY = Path.home() / ".llmwise"
 DEFAULT_PORT = 8080
@@ -58,7 +66,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     host                address to listen on
     port                0 takes a free one
-    workers             processes; circuits and limits are each worker's own
+    workers             processes; with [state] memory:// circuits, limits and budgets are each one's own
     max_body_bytes      a request's body at most
     max_header_bytes    a request's headers at most
     header_read_s       how long a caller may take to send its headers
@@ -84,21 +92,33 @@ class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """`[storage]`: what lasts. Only a restart changes it.
 
     url         `sqlite:///PATH`, relative to the configuration's folder; absent: `llmwise.db` there, or in `~/.llmwise`
-                without a configuration
+                without a configuration. `postgresql://USER@HOST/NAME`, or `env:NAME` or `file:PATH` of one that holds
+                a password
+    spool       folder of the records that are not in the database yet, on a disk that outlives the process; absent:
+                the database's file with `-spool` behind it, or `llmwise-spool` in the configuration's folder
     keep_text   keep questions and answers for the history; without it only metadata is stored
+    keep_text_days      texts older than this are forgotten, their records stay; absent: never
+    keep_records_days   records older than this are deleted; the ledger of credits stays; absent: never
     """
 
     url: str = ""
+    spool: str = ""
     keep_text: bool = True
+    keep_text_days: int | None = None
+    keep_records_days: int | None = None
 
 
-class StateSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """`[state]`: circuits and limits. Only a restart changes it.
+class SecretSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[secrets]`: the master keys that accounts' provider keys are encrypted with; without one accounts have none.
 
-    url     `memory://`: of this process alone
+    keys    `env:NAME` or `file:PATH`, the newest first, made by `llmwise secrets new`. In this struct they have been
+            looked up
     """
 
-    url: str = "memory://"
+    keys: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"SecretSettings({len(self.keys)} keys)"
 
 
 class ProviderSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,7 +153,17 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     breaker: BreakerSettings = BreakerSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
     auto: AutoSettings = AutoSettings()
+    chains: dict[str, ChainSettings] = {}
+    blend: dict[str, BlendSettings] = {}
+    cascade: dict[str, CascadeSettings] = {}
+    prompts: dict[str, str] = {}
     limits: LimitSettings = LimitSettings()
+    credits: CreditSettings = CreditSettings()
+    continuity: ContinuitySettings = ContinuitySettings()
+    secrets: SecretSettings = SecretSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    memory: MemorySettings = MemorySettings()
+    copilot: CopilotSettings = CopilotSettings()
     source: str | None = None
 
 
@@ -198,12 +228,13 @@ def _checked(config: Config, environ: Mapping[str, str] | None) -> Config:
         ("server.max_body_bytes", server.max_body_bytes, 1024, 1 << 30),
         ("server.max_header_bytes", server.max_header_bytes, 1024, 1 << 20),
         ("breaker.failures", config.breaker.failures, 1, 1000),
+        ("continuity.max_bytes", config.continuity.max_bytes, 0, 1 << 40),
         ("auto.max_fallbacks", config.auto.max_fallbacks, 0, 8),
         ("auto.min_confidence", config.auto.min_confidence, 0, 1),
     ):
         if not least <= value <= most:
             raise wrong(path, value, f"must be between {least} and {most}")
-    for section in ("server", "breaker", "timeouts"):
+    for section in ("server", "breaker", "timeouts", "continuity"):
         for name, seconds in msgspec.structs.asdict(getattr(config, section)).items():
             if name.endswith("_s") and seconds is not None and not 0 < seconds <= MAX_SECONDS:
                 raise wrong(f"{section}.{name}", seconds, f"must be more than 0 and at most {MAX_SECONDS} (30 days)")
@@ -214,20 +245,84 @@ def _checked(config: Config, environ: Mapping[str, str] | None) -> Config:
         if task not in GUIDE_MAP:
             near = did_you_mean(task, GUIDE_MAP) or f"; known: {', '.join(GUIDE_MAP)}"
             raise wrong(f"auto.map.{task}", config.auto.map[task], f"unknown task type{near}")
-    if config.state.url != "memory://":
-        raise wrong("state.url", config.state.url, "only memory:// is there so far")
+    state = msgspec.structs.replace(config.state, url=_state_url(config.state, environ, folder, wrong))
+    if not 0 <= config.credits.margin <= 100:
+        raise wrong("credits.margin", config.credits.margin, "must be between 0 and 100")
+
+    try:
+        redactor(config.privacy.redact)
+    except PatternError as error:
+        raise wrong("privacy.redact", config.privacy.redact, str(error)) from error
+    for name in ("keep_text_days", "keep_records_days"):
+        days = getattr(config.storage, name)
+        if days is not None and not 1 <= days <= 36_500:
+            raise wrong(f"storage.{name}", days, "must be between 1 and 36500; leave it out to keep all")
+    if not 0 <= config.memory.min_score <= 1:
+        raise wrong("memory.min_score", config.memory.min_score, "must be between 0 and 1")
 
     providers = {name: _provider(name, settings, environ, folder, wrong) for name, settings in config.providers.items()}
     _check_models(config, providers, wrong)
-    url = config.storage.url or f"sqlite:///{folder / 'llmwise.db'}"
-    if not url.startswith("sqlite:///"):
-        raise wrong("storage.url", url, "must be sqlite:///PATH; other databases come later")
-    path = url.removeprefix("sqlite:///")
-    if path != ":memory:":
-        url = f"sqlite:///{folder / Path(path).expanduser()}"
     return msgspec.structs.replace(
-        config, providers=providers, storage=msgspec.structs.replace(config.storage, url=url)
+        config,
+        providers=providers,
+        storage=_storage(config.storage, environ, folder, wrong),
+        state=state,
+        secrets=_secrets(config.secrets, environ, folder, wrong),
     )
+
+
+def _secrets(
+    settings: SecretSettings, environ: Mapping[str, str] | None, folder: Path, wrong: Any
+) -> SecretSettings:
+    if environ is None:
+        return SecretSettings()
+    found = []
+    for index, named in enumerate(settings.keys):
+        path = f"secrets.keys[{index}]"
+        key = _secret(named, path, environ, folder, wrong) or ""
+        try:
+            sound = len(urlsafe_b64decode(key)) == 32
+        except ValueError:
+            sound = False
+        if not sound:
+            raise wrong(path, named, "what it names is no master key: make one with `llmwise secrets new`")
+        found.append(key)
+    return SecretSettings(found)
+
+
+def _state_url(settings: StateSettings, environ: Mapping[str, str] | None, folder: Path, wrong: Any) -> str:
+    url = settings.url
+    if url.startswith(("env:", "file:")):
+        return "" if environ is None else _secret(url, "state.url", environ, folder, wrong) or ""
+    if not url.startswith(("memory://", "valkey://", "valkeys://", "redis://", "rediss://", "unix://")):
+        raise wrong("state.url", url, "must be memory://, valkey://HOST:PORT/0, valkeys:// (TLS) or unix:///PATH")
+    if "@" in url:
+        raise wrong("state.url", "***", "a password is named, never written here: env:NAME or file:PATH of the URL")
+    if not 0.001 <= settings.timeout_s <= 10:
+        raise wrong("state.timeout_s", settings.timeout_s, "must be between 0.001 and 10")
+    return url
+
+
+def _storage(settings: StorageSettings, environ: Mapping[str, str] | None, folder: Path, wrong: Any) -> StorageSettings:
+    """With the database's URL and the spool's folder in full; a database in memory has no spool."""
+    url = settings.url or f"sqlite:///{folder / 'llmwise.db'}"
+    if url.startswith(("env:", "file:")):
+        url = "" if environ is None else _secret(url, "storage.url", environ, folder, wrong) or ""
+    elif url.startswith("postgresql://") and urlsplit(url).password:
+        raise wrong("storage.url", "***", "a password is named, never written here: env:NAME or file:PATH of the URL")
+    spool = folder / "llmwise-spool"
+    if url.startswith("sqlite:///"):
+        path = url.removeprefix("sqlite:///")
+        if path == ":memory:":
+            return msgspec.structs.replace(settings, url=url, spool="")
+        file = folder / Path(path).expanduser()
+        url, spool = f"sqlite:///{file}", file.with_name(f"{file.name}-spool")
+    elif url and not url.startswith("postgresql://"):
+        given = "***" if "@" in url else url
+        raise wrong("storage.url", given, "must be sqlite:///PATH or postgresql://USER@HOST/NAME")
+    if settings.spool:
+        spool = folder / Path(settings.spool).expanduser()
+    return msgspec.structs.replace(settings, url=url, spool=str(spool))
 
 
 def _check_models(config: Config, providers: Mapping[str, ProviderSettings], wrong: Any) -> None:
@@ -255,6 +350,8 @@ def _provider(
     base_url = settings.base_url or (row.base_url if row is not None and row.family == kind else None)
     if base_url is None and kind in ("anthropic", "gemini"):
         base_url = VENDORS[kind].base_url
+    if base_url is None and kind == "responses":  # OpenAI's own, unless another vendor speaks it too
+        base_url = (row or VENDORS["openai"]).base_url
     if base_url is None and kind == "openai":
         known = ", ".join(sorted(VENDORS))
         raise wrong(f"{path}.base_url", None, f"is required, unless the provider's name is one of {known}")

@@ -26,6 +26,11 @@ DOWN = {"model": "gpt-5.2", "fault": "status", "status": 503}
 ASKED: dict[str, Any] = {"max_tokens": 500, "messages": MESSAGES}
 
 
+def named(model: str) -> str:
+    """The model's name in an answer: Anthropic's own go on as they came, under the name that it gave them."""
+    return SENT[model] if model == CLAUDE else model
+
+
 @pytest.fixture
 def official(gateway: Gateway) -> Iterator[anthropic.Anthropic]:
     with anthropic.Anthropic(base_url=gateway.url, api_key=gateway.key, max_retries=0, timeout=20) as client:
@@ -39,9 +44,9 @@ def test_the_official_client_reads_an_answer_of_every_provider(
     play(mock, defaults={"text": TEXT, "usage": {"input": 70, "cache_read": 30, "output": 50}})
     answer = official.messages.create(model=model, **ASKED)
     assert [(block.type, getattr(block, "text", None)) for block in answer.content] == [("text", TEXT)]
-    assert (answer.type, answer.role, answer.model) == ("message", "assistant", model)
+    assert (answer.type, answer.role, answer.model) == ("message", "assistant", named(model))
     assert (answer.stop_reason, answer.stop_sequence) == ("end_turn", None)
-    assert answer.id.startswith("msg_")
+    assert answer.id.startswith("scripted-" if model == CLAUDE else "msg_")
     usage = answer.usage
     assert (usage.input_tokens, usage.cache_read_input_tokens, usage.output_tokens) == (70, 30, 50)
     assert usage.cache_creation_input_tokens == 0
@@ -56,7 +61,7 @@ def test_the_official_client_reads_a_stream_of_every_provider(
     with official.messages.stream(model=model, **ASKED) as stream:
         assert "".join(stream.text_stream) == TEXT
         final = stream.get_final_message()
-    assert (final.model, final.stop_reason) == (model, "end_turn")
+    assert (final.model, final.stop_reason) == (named(model), "end_turn")
     usage = final.usage
     assert (usage.input_tokens, usage.cache_read_input_tokens, usage.output_tokens) == (70, 30, 50)
 
@@ -171,11 +176,11 @@ def test_fields_that_only_anthropic_knows_reach_anthropic_and_nobody_else(
 ) -> None:
     tools: Any = [{**WEATHER, "cache_control": {"type": "ephemeral"}}, {"type": "web_search_20250305", "name": "web"}]
     extra = {"brand_new": {"a": 1}, "routing": {"fallback": ["gpt-5.2"]}}
-    for model in (CLAUDE, "gpt-5.2"):
+    for model, lost in ((CLAUDE, []), ("gpt-5.2", ["brand_new", "cache_control", "tools.web"])):
         answer: Any = official.messages.create(
             model=model, tools=tools, service_tier="auto", metadata={"user_id": "u1"}, extra_body=extra, **ASKED
         )
-        assert "tools.web" in [warning["field"] for warning in answer.llmwise["warnings"]]
+        assert sorted(warning["field"] for warning in answer.llmwise.get("warnings", ())) == lost
     own, other = (entry.json for entry in mock.requests)
     assert (own["model"], own["service_tier"], own["brand_new"]) == (SENT[CLAUDE], "auto", {"a": 1})
     assert (own["tools"], own["metadata"]) == (tools, {"user_id": "u1"})
@@ -188,7 +193,7 @@ def test_failover_and_cost_ride_in_an_object_of_our_own(official: anthropic.Anth
     play(mock, DOWN)
     raw = official.messages.with_raw_response.create(model="gpt-5.2", extra_body=CHAIN, **ASKED)
     answer: Any = raw.parse()
-    assert answer.model == raw.headers["x-llmwise-model"] == CLAUDE
+    assert (answer.model, raw.headers["x-llmwise-model"]) == (named(CLAUDE), CLAUDE)
     assert raw.headers["x-llmwise-provider"] == "anthropic"
     assert raw.headers["request-id"] == raw.headers["x-request-id"]
     assert [(step["model"], step["status"]) for step in answer.llmwise["route"]] == [
@@ -199,14 +204,14 @@ def test_failover_and_cost_ride_in_an_object_of_our_own(official: anthropic.Anth
     play(mock, DOWN)
     stream = official.messages.create(model="gpt-5.2", stream=True, extra_body=CHAIN, **ASKED)
     events: list[Any] = list(stream)
-    assert events[0].message.model == events[-2].llmwise["model"] == CLAUDE
+    assert (events[0].message.model, events[-2].llmwise["model"]) == (named(CLAUDE), CLAUDE)
 
 
 def test_auto_and_aliases_are_models_like_any_other(official: anthropic.Anthropic, mock: ScriptedServer) -> None:
     answer: Any = official.messages.create(model="auto", **ASKED)
-    assert answer.model in GUIDE_MODELS
+    assert answer.model in map(named, GUIDE_MODELS)
     assert answer.llmwise["auto"]["reasons"]
-    assert official.messages.create(model="anthropic/Claude_Sonnet_4.5", **ASKED).model == CLAUDE
+    assert official.messages.create(model="anthropic/Claude_Sonnet_4.5", **ASKED).model == named(CLAUDE)
 
 
 @pytest.mark.parametrize("model", GUIDE_MODELS)
@@ -369,7 +374,32 @@ def test_tokens_are_counted_roughly(official: anthropic.Anthropic, mock: Scripte
     assert more > many
     with pytest.raises(anthropic.NotFoundError):
         official.messages.count_tokens(model="gpt-5.22", messages=MESSAGES)
-    assert mock.requests == []
+    assert [entry.path for entry in mock.requests] == ["/v1/messages/count_tokens"]
+
+
+def test_anthropic_counts_its_own_tokens_and_an_estimate_says_that_it_is_one(
+    official: anthropic.Anthropic, mock: ScriptedServer
+) -> None:
+    counting = official.messages.with_raw_response
+    system: Any = [{"type": "text", "text": "Be short.", "cache_control": {"type": "ephemeral"}}]
+    told = counting.count_tokens(model=CLAUDE, messages=MESSAGES, system=system, tools=[WEATHER])
+    (entry,) = mock.requests
+    assert sorted(entry.json) == ["messages", "model", "system", "tools"]
+    assert (entry.json["model"], entry.json["system"]) == (SENT[CLAUDE], system)
+    assert told.headers["x-llmwise-estimated"] == "false"
+    for model in ("gpt-5.2", "auto"):
+        guessed = counting.count_tokens(model=model, messages=MESSAGES)
+        assert guessed.headers["x-llmwise-estimated"] == "true"
+    assert len(mock.requests) == 1
+
+
+def test_tokens_are_estimated_when_their_provider_does_not_answer(
+    official: anthropic.Anthropic, mock: ScriptedServer
+) -> None:
+    play(mock, {"model": SENT[CLAUDE], "fault": "status", "status": 503})
+    told = official.messages.with_raw_response.count_tokens(model=CLAUDE, messages=MESSAGES)
+    assert told.headers["x-llmwise-estimated"] == "true"
+    assert told.parse().input_tokens > 0
 
 
 def test_the_history_says_which_dialect_it_was(

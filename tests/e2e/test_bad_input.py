@@ -272,7 +272,7 @@ NATIVE = (
         header=("allow", "GET"),
     ),
     Bad("an unknown path", 404, "not_found", ("/api/v1/chats", "/docs"), path="/api/v1/chats"),
-    Bad("a part not built yet", 501, "not_implemented", ("/api/v1/blend", "not built yet"), path="/api/v1/blend"),
+    Bad("a part not built yet", 501, "not_implemented", ("/api/v1/memory", "not built yet"), path="/api/v1/memory"),
     Bad(
         "an unknown query parameter",
         422,
@@ -323,7 +323,7 @@ OPENAI = (
     Bad("no model", 400, "invalid_request", ("model: is required",), body=without("model")),
     Bad("no messages", 400, "invalid_request", ("messages: is empty",), body={**GOOD, "messages": []}),
     Bad("too hot", 400, "invalid_request", ("temperature = 3",), body={**GOOD, "temperature": 3}),
-    Bad("several answers", 400, "invalid_request", ("n = 2", "ask again"), body={**GOOD, "n": 2}),
+    Bad("too many choices", 400, "invalid_request", ("n = 9", "1 to 8"), body={**GOOD, "n": 9}),
     Bad(
         "an unknown role",
         400,
@@ -358,7 +358,7 @@ OPENAI = (
     ),
     Bad("too large", 413, "payload_too_large", ("max_body_bytes",), body=b" " * 20_001),
     Bad("the wrong method", 405, "method_not_allowed", ("only POST",), method="GET"),
-    Bad("a path that is not there", 404, "not_found", ("/v1/embeddings",), path="/v1/embeddings"),
+    Bad("a path that is not there", 404, "not_found", ("/v1/audio/speech",), path="/v1/audio/speech"),
 )
 
 

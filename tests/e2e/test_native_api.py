@@ -434,7 +434,7 @@ def test_keys_are_kept_as_hashes_only(gateway: Gateway, client: httpx.Client) ->
     database.close()
     assert {hashlib.sha256(key.encode()).hexdigest() for key in (raw, gateway.key or "")} <= hashes
     secrets = [key.encode()[12:] for key in (raw, gateway.key or "")]
-    for file in folder.iterdir():
+    for file in (path for path in folder.rglob("*") if path.is_file()):
         held = file.read_bytes()
         assert not any(secret in held for secret in secrets), file
 

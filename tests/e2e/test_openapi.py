@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # its stubs are a package of their own
+from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from llmwise.api.routes import ROUTES
@@ -44,7 +44,7 @@ def test_every_schema_in_it_is_a_json_schema(document: dict[str, Any]) -> None:
 
 def test_every_route_is_in_it_and_nothing_else(document: dict[str, Any]) -> None:
     described = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
-    assert described == {(route.method, route.path) for route in ROUTES}
+    assert described == {(route.method, route.path.replace(":path}", "}")) for route in ROUTES}
     ids = [operation["operationId"] for operations in document["paths"].values() for operation in operations.values()]
     assert len(set(ids)) == len(ids)
 

@@ -18,8 +18,28 @@ Smoke: TypeAlias = Callable[..., dict[str, Any]]
 TEXT = 'Grüße,\nC:\\new \\n "quoted"\u2028next\u0085line 🦉'
 DOWN = {"model": "gpt-5.2", "fault": "status", "status": 503}
 
-PYTHON_READS = {"models", "usage_summary", "usage_recent", "history", "keys_info"}
-NODE_READS = {"models", "usageSummary", "usageRecent", "history", "keysInfo"}
+PYTHON_READS = {
+    "models",
+    "credits_balance",
+    "credits_wallet",
+    "credits_transactions",
+    "credits_packs",
+    "usage_summary",
+    "usage_recent",
+    "history",
+    "keys_info",
+}
+NODE_READS = {
+    "models",
+    "creditsBalance",
+    "creditsWallet",
+    "creditsTransactions",
+    "creditsPacks",
+    "usageSummary",
+    "usageRecent",
+    "history",
+    "keysInfo",
+}
 """The read-only calls that are built; everything else the clients can call is refused with 501 until it is."""
 
 

@@ -15,7 +15,7 @@ from llmwise.domain.ids import RequestId
 from llmwise.domain.messages import Message, Text
 from llmwise.domain.models import ModelCard, Rate
 from llmwise.domain.plan import Plan, PlannedAttempt
-from llmwise.domain.records import AttemptRecord, RequestRecord
+from llmwise.domain.records import Admission, AttemptRecord, LedgerEntry, RequestRecord
 from llmwise.domain.requests import ChatRequest
 from llmwise.orchestration.compare import Comparison, Contender
 from llmwise.orchestration.deadlines import TimeoutSettings
@@ -69,7 +69,12 @@ class Kept:
     def __init__(self) -> None:
         self.settled: list[tuple[RequestRecord, tuple[AttemptRecord, ...]]] = []
 
-    def record(self, request: RequestRecord, attempts: Sequence[AttemptRecord]) -> None:
+    def admit(self, admission: Admission) -> None:
+        pass
+
+    def record(
+        self, request: RequestRecord, attempts: Sequence[AttemptRecord], entries: Sequence[LedgerEntry] = ()
+    ) -> None:
         self.settled.append((request, tuple(attempts)))
 
 

@@ -112,7 +112,7 @@ WRONG = {
     ),
     "an unknown goal": ('[auto]\ngoal = "cheap"', ("auto.goal = 'cheap'", "balanced, latency, cost, reliability")),
     # the rest
-    "a state elsewhere": ('[state]\nurl = "redis://x"', ("state.url = 'redis://x'", "memory://")),
+    "a state elsewhere": ('[state]\nurl = "etcd://x"', ("state.url = 'etcd://x'", "memory://", "valkey://")),
     "a database of another kind": ('[storage]\nurl = "mysql://x"', ("storage.url = 'mysql://x'", "sqlite:///PATH")),
     "a script that is not there": (
         '[providers.played]\nkind = "scripted"\nscript = "s.toml"',

@@ -16,7 +16,7 @@ LLMWISE = Target(
     needs=["{LLMWISE}"],
     config="llmwise.toml",
     prepare=[
-        "rm -f {RUN}/{NAME}.db*",
+        "rm -rf {RUN}/{NAME}.db*",
         "key=$({LLMWISE} keys create --config {CONFIG} --name bench) && "
         'printf "Authorization: Bearer %s\\n" "$key" > {RUN}/{NAME}.headers',
     ],

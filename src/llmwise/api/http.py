@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 from msgspec import Struct
 
-from llmwise.api.auth import credential_of
+from llmwise.api.auth import Principal, credential_of, require_mode
 from llmwise.api.errors import error_headers
 from llmwise.api.limits import Standing, Work
 from llmwise.api.services import Services
@@ -41,28 +41,45 @@ class ClientGone(Exception):
     """The caller left before it had sent its request."""
 
 
-class Caller(Struct, frozen=True, gc=False):
-    """Who is calling, and where it stands in its limits."""
+class Caller(Struct, frozen=True):
+    """Who is calling, and where it stands in its limits. `notes` are headers that the answer is to have besides."""
 
-    key: KeyRow
+    principal: Principal
     standing: Standing
+    notes: Headers = []
+
+    @property
+    def key(self) -> KeyRow:
+        return self.principal.key
 
     def headers(self) -> Headers:
         standing = self.standing
         return [
+            *self.notes,
             (b"x-ratelimit-limit", b"%d" % standing.limit),
             (b"x-ratelimit-remaining", b"%d" % standing.remaining),
             (b"x-ratelimit-reset", b"%d" % standing.reset_s),
         ]
 
 
+def openai_limits(caller: Caller) -> Headers:
+    """The same in OpenAI's names. https://platform.openai.com/docs/guides/rate-limits (read 2026-11-22)"""
+    standing = caller.standing
+    return [
+        (b"x-ratelimit-limit-requests", b"%d" % standing.limit),
+        (b"x-ratelimit-remaining-requests", b"%d" % standing.remaining),
+        (b"x-ratelimit-reset-requests", b"%ds" % standing.reset_s),
+    ]
+
+
 async def admit(services: Services, headers: Headers, work: Work) -> Caller:
-    """Authenticate, then count against the limits. Raises `Unauthorized` and `RateLimited`."""
+    """Authenticate, then count against the limits. Raises `Unauthorized`, `Forbidden` and `RateLimited`."""
     credential = credential_of(headers)
-    key = services.authenticator.cached(credential)
-    if key is None:
-        key = await services.authenticator.authenticate(credential)
-    return Caller(key, services.limiter.count(key.id, work))
+    principal = services.authenticator.cached(credential)
+    if principal is None:
+        principal = await services.authenticator.authenticate(credential)
+    require_mode(principal, work)
+    return Caller(principal, await services.limiter.count(principal, work))
 
 
 async def read_body(services: Services, scope: Scope, receive: Receive) -> bytes:

@@ -1,11 +1,14 @@
 """Rate limits per key: so many requests a minute for each kind of work, and a burst on top of it."""
 
-from collections.abc import Callable
+from functools import lru_cache
+from math import ceil
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from llmwise.api.auth import Principal
 from llmwise.domain.errors import RateLimited
+from llmwise.state.port import SharedState, Window
 
 Work: TypeAlias = Literal["chat", "compare", "blend", "judge", "other"]
 
@@ -14,13 +17,14 @@ BURST_WINDOW_S = 10
 
 
 class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """`[limits]`: requests per key, in each worker.
+    """`[limits]`: requests per key; over all replicas that share a `[state]`, else in each worker. A key may have
+    limits of its own.
 
     enabled     false counts nothing
     chat        in 60 s, to /api/v1/chat and /v1/chat/completions
     compare     in 60 s, to /api/v1/compare; however many models one names
-    blend       in 60 s; the endpoint is not built yet
-    judge       in 60 s; the endpoint is not built yet
+    blend       in 60 s, to /api/v1/blend; however many models one asks
+    judge       in 60 s, to /api/v1/judge; however many models one asks
     other       in 60 s, to everything else that needs a key
     burst       in 10 s, over all kinds
     """
@@ -34,6 +38,15 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
     burst: int = 90
 
 
+class CreditSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[credits]`: what callers are charged.
+
+    margin      times what the provider asks; 1 passes the cost on, 0 charges nothing
+    """
+
+    margin: float = 1.0
+
+
 class Standing(Struct, frozen=True, gc=False):
     """Where a key stands after this request: what the `X-RateLimit-*` headers say. `reset_s` counts from now."""
 
@@ -43,50 +56,42 @@ class Standing(Struct, frozen=True, gc=False):
 
 
 class RateLimiter:
-    """Fixed windows in memory. `count` is one dict operation a window; an old window goes when a new one begins."""
+    """What a key may ask for, by the configuration and its own settings; the counting is the shared state's."""
 
-    def __init__(self, settings: LimitSettings, monotonic: Callable[[], float]) -> None:
+    def __init__(self, settings: LimitSettings, state: SharedState) -> None:
         self.settings = settings
-        self._monotonic = monotonic
-        self._limits: dict[Work, int] = {
-            "chat": settings.chat,
-            "compare": settings.compare,
-            "blend": settings.blend,
-            "judge": settings.judge,
-            "other": settings.other,
-        }
-        self._window = self._burst_window = -1
-        self._counts: dict[tuple[str, Work], int] = {}
-        self._bursts: dict[str, int] = {}
+        self._state = state
+        self._windows = lru_cache(maxsize=1024)(self._windows_of)
 
-    def count(self, key_id: str, work: Work) -> Standing:
+    async def count(self, principal: Principal, work: Work) -> Standing:
         """Book one request. Raises `RateLimited`, and then it is not booked."""
-        limit = self._limits[work]
-        now = self._monotonic()
+        access = principal.access
+        windows = self._windows(work, access.requests_per_minute, access.burst)
         if not self.settings.enabled:
-            return Standing(limit, limit, WINDOW_S)
-        window, burst_window = int(now // WINDOW_S), int(now // BURST_WINDOW_S)
-        if window != self._window:
-            self._window, self._counts = window, {}
-        if burst_window != self._burst_window:
-            self._burst_window, self._bursts = burst_window, {}
-        used = self._counts.get((key_id, work), 0)
-        burst = self._bursts.get(key_id, 0)
-        reset_s = int((window + 1) * WINDOW_S - now) + 1
-        if used >= limit:
-            raise RateLimited(
-                f"more than {limit} {work} requests in {WINDOW_S} s with this key; try again in {reset_s} s",
-                retry_after_s=reset_s,
-                limit=limit,
-            )
-        most = self.settings.burst
-        if burst >= most:
-            wait_s = int((burst_window + 1) * BURST_WINDOW_S - now) + 1
-            raise RateLimited(
-                f"more than {most} requests in {BURST_WINDOW_S} s with this key; try again in {wait_s} s",
-                retry_after_s=wait_s,
-                limit=most,
-            )
-        self._counts[key_id, work] = used + 1
-        self._bursts[key_id] = burst + 1
-        return Standing(limit, limit - used - 1, reset_s)
+            return Standing(windows[0].limit, windows[0].limit, WINDOW_S)
+        counted = await self._state.count(principal.key.id, windows)
+        window, reset_s = counted.window, int(counted.reset_s) + 1
+        if not counted.refused:
+            return Standing(window.limit, window.limit - counted.used, reset_s)
+        what = f"{work} requests" if window.seconds == WINDOW_S else "requests"
+        raise RateLimited(
+            f"more than {window.limit} {what} in {window.seconds} s with this key; try again in {reset_s} s",
+            retry_after_s=reset_s,
+            limit=window.limit,
+        )
+
+    def _windows_of(self, work: Work, requests_per_minute: int | None, burst: int | None) -> tuple[Window, Window]:
+        own = requests_per_minute if work != "other" else None
+        limit: int = own if own is not None else getattr(self.settings, work)
+        most = burst if burst is not None else self.settings.burst
+        return Window(work, limit, WINDOW_S), Window("burst", most, BURST_WINDOW_S)
+
+
+def limited(kind: Literal["tokens", "concurrency"], bound: int, retry_after_s: float) -> RateLimited:
+    """The refusal of a request that was counted at the door and stopped behind it."""
+    reset_s = max(1, ceil(retry_after_s))
+    if kind == "concurrency":
+        text = f"more than {bound} requests at the same time with this key; wait for one to end"
+        return RateLimited(text, retry_after_s=reset_s, limit=bound, code="concurrency_limited")
+    text = f"more than {bound} tokens in {WINDOW_S} s with this key; try again in {reset_s} s"
+    return RateLimited(text, retry_after_s=reset_s, limit=bound, code="token_limited")

@@ -16,6 +16,7 @@ REF = "#/components/schemas/{name}"
 ERRORS: dict[str, str] = {
     "400": "The request can't be understood, or no target can take it.",
     "401": "No valid key.",
+    "402": "A budget is used up.",
     "403": "The key may not do this.",
     "404": "No such thing.",
     "408": "The body did not come in time.",
@@ -30,6 +31,10 @@ ERRORS: dict[str, str] = {
     "529": "The provider is overloaded.",
 }
 EVENTS = "Server-sent events: the `data` of each is a JSON object, of the last one `[DONE]`."
+RESPONSE_EVENTS = (
+    "Server-sent events, named: the `data` of each is a JSON object; the last one is `response.completed`, "
+    "`response.incomplete` or `response.failed`."
+)
 NAMED_EVENTS = "Server-sent events, named: the `data` of each is a JSON object; the last one is `message_stop`."
 EXAMPLE = {
     "model": "auto",
@@ -46,7 +51,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     error = by_type[id(ErrorAnswer)]
     paths: dict[str, Any] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type, error)
+        paths.setdefault(_template(route.path), {})[route.method.lower()] = _operation(route, by_type, error)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -64,16 +69,20 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     }
 
 
+def _template(path: str) -> str:
+    """OpenAPI's parameters have no kinds: `{model:path}` is `{model}`."""
+    return re.sub(r":\w+}", "}", path)
+
+
 def _operation(route: Route, schemas: dict[int, Any], error: Any) -> dict[str, Any]:
     if isinstance(route.answer, str):
         content: dict[str, Any] = {route.answer: {"schema": {"type": "string"}}}
     else:
         content = {"application/json": {"schema": schemas[id(route.answer)]}}
     if route.stream:
-        events = NAMED_EVENTS if route.dialect == "anthropic" else EVENTS
-        content["text/event-stream"] = {"schema": {"description": events}}
+        content["text/event-stream"] = {"schema": {"description": _events(route)}}
     operation: dict[str, Any] = {
-        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}").strip("_"),
+        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{_template(route.path)}").strip("_"),
         "summary": route.summary,
         "tags": [route.dialect],
         "security": [] if route.access == "open" else [{"key": []}],
@@ -84,7 +93,7 @@ def _operation(route: Route, schemas: dict[int, Any], error: Any) -> dict[str, A
     }
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"{(\w+)}", route.path)
+        for name in re.findall(r"{(\w+)}", _template(route.path))
     ]
     if route.query is not None:
         fields = msgspec.json.schema(route.query)
@@ -103,9 +112,24 @@ def _operation(route: Route, schemas: dict[int, Any], error: Any) -> dict[str, A
     return operation
 
 
+def _events(route: Route) -> str:
+    if route.dialect == "anthropic":
+        return NAMED_EVENTS
+    return RESPONSE_EVENTS if _takes_items(route.body) else EVENTS
+
+
+def _takes_items(body: type[msgspec.Struct] | None) -> bool:
+    return body is not None and "input" in body.__struct_fields__
+
+
 def _example(route: Route, body: type[msgspec.Struct]) -> dict[str, Any]:
     if "models" in body.__struct_fields__:
         return {"models": ["gpt-5.2", "claude-sonnet-4.5"]} | {k: v for k, v in EXAMPLE.items() if k != "model"}
+    if "contestants" in body.__struct_fields__:
+        contest = {"contestants": ["gpt-5.2", "claude-sonnet-4.5"], "judge": "gemini-3-flash"}
+        return contest | {k: v for k, v in EXAMPLE.items() if k != "model"}
+    if _takes_items(body):
+        return {"model": "auto", "input": EXAMPLE["messages"], "stream": False}
     return EXAMPLE | {"max_tokens": 500} if route.dialect == "anthropic" else EXAMPLE
 
 

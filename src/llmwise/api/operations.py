@@ -12,11 +12,14 @@ class Alive(Struct):
 
 
 class Ready(Struct):
-    """`records_waiting` are settled requests that are not in the database yet."""
+    """`records_waiting` are settled requests that are not in the database yet. `storage` is `ok`, or says that the
+    database is away and the spool holds them; `state` the same of circuits, limits and budgets."""
 
     status: str
     models: int
     records_waiting: int
+    storage: str
+    state: str
 
 
 async def healthz(call: Call) -> Alive:
@@ -25,20 +28,33 @@ async def healthz(call: Call) -> Alive:
 
 
 async def readyz(call: Call) -> Ready:
-    """The gateway can do its work: 503 while the database does not take records, or when no model is on offer."""
+    """The gateway can do its work: 503 when records find neither a database nor a disk, or when no model is on offer.
+
+    A database that is away is no reason to send callers elsewhere: the spool holds the records until it is back.
+    """
     health = call.services.writer.health()
+    if health.failing_since_ms is not None and (health.spool_error or not health.spooled):
+        away = f"the database does not take records: {health.error}; the spool: {health.spool_error or 'there is none'}"
+        raise Unavailable(away, code="storage_unavailable")
+    storage = "ok"
     if health.failing_since_ms is not None:
-        raise Unavailable(f"the database does not take records: {health.error}", code="storage_unavailable")
+        storage = f"the database is away, the spool holds the records: {health.error}"
+    elif health.spool_error:
+        storage = f"the spool takes no records, they go to the database alone: {health.spool_error}"
     if not call.services.catalog.models:
         raise Unavailable("no model is on offer: configure a provider", code="no_models")
-    return Ready("ok", len(call.services.catalog.models), health.waiting)
+    lonely = call.services.state.away
+    state = "ok" if lonely is None else "the shared state is away, limits and budgets are this process's own"
+    return Ready("ok", len(call.services.catalog.models), health.waiting, storage, state)
 
 
 async def metrics(call: Call) -> Response:
     """Prometheus' text format."""
     services = call.services
     gathered = services.metrics
-    gathered.records_waiting = services.writer.health().waiting
+    health = services.writer.health()
+    gathered.records_waiting, gathered.records_lost = health.waiting, health.dropped
+    gathered.state_away = services.state.away is not None
     gathered.circuits_open = {
         card.id: services.state.breaker(card.id).phase != "closed" for card in services.catalog.models
     }

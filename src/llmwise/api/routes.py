@@ -4,12 +4,17 @@ from llmwise.api import operations
 from llmwise.api.anthropic import messages as anthropic
 from llmwise.api.anthropic.translate import CountBody, MessagesBody
 from llmwise.api.frame import Route
-from llmwise.api.native import chat, compare, keys, models, usage
+from llmwise.api.native import blend, chat, compare, credits, judge, keys, models, usage
 from llmwise.api.openai import chat as openai
+from llmwise.api.openai import embeddings as openai_embeddings
+from llmwise.api.openai import models as openai_models
 from llmwise.api.openai.translate import ChatBody as OpenAIChatBody
+from llmwise.api.responses import create as responses
+from llmwise.api.responses.translate import ResponsesBody
 from llmwise.wire import anthropic as anthropic_wire
 from llmwise.wire import native
 from llmwise.wire import openai as openai_wire
+from llmwise.wire import responses as responses_wire
 
 NATIVE = "/api/v1"
 
@@ -32,6 +37,26 @@ ROUTES: tuple[Route, ...] = (
         hot=compare.compare,
         work="compare",
         body=native.CompareBody,
+        stream=True,
+    ),
+    Route(
+        "POST",
+        f"{NATIVE}/blend",
+        "One answer made from those of 2 to 6 models; streamed unless `stream` is false.",
+        native.BlendAnswer,
+        hot=blend.blend,
+        work="blend",
+        body=native.BlendBody,
+        stream=True,
+    ),
+    Route(
+        "POST",
+        f"{NATIVE}/judge",
+        "2 to 4 models answer, one that isn't among them scores the answers; streamed unless `stream` is false.",
+        native.JudgeAnswer,
+        hot=judge.judge,
+        work="judge",
+        body=native.JudgeBody,
         stream=True,
     ),
     Route("GET", f"{NATIVE}/models", "The models on offer.", list[models.ModelRow], models.list_models),
@@ -78,7 +103,72 @@ ROUTES: tuple[Route, ...] = (
         "Revoke the caller's own key, or, for administrators, the one named.",
         keys.KeyInfo,
         keys.revoke,
-        query=keys.RevokeQuery,
+        query=keys.WhichKey,
+    ),
+    Route("GET", f"{NATIVE}/keys", "All keys, without their secrets.", keys.KeyList, keys.list_keys, access="admin"),
+    Route(
+        "POST",
+        f"{NATIVE}/keys/rotate",
+        "Give a key a new secret; the old one works on for a while. Whose: as for revoke.",
+        keys.Rotated,
+        keys.rotate,
+        query=keys.WhichKey,
+        body=keys.RotateBody,
+        body_optional=True,
+    ),
+    Route("GET", f"{NATIVE}/accounts", "The accounts.", keys.AccountList, keys.accounts, access="admin"),
+    Route(
+        "POST",
+        f"{NATIVE}/accounts",
+        "Make an account.",
+        keys.AccountInfo,
+        keys.create_account,
+        access="admin",
+        body=keys.AccountBody,
+    ),
+    Route(
+        "PUT",
+        f"{NATIVE}/accounts/{{account_id}}/budgets",
+        "What an account's keys may spend together.",
+        keys.AccountInfo,
+        keys.set_budgets,
+        access="admin",
+        body=keys.BudgetsBody,
+    ),
+    Route("GET", f"{NATIVE}/credits/balance", "What is left.", credits.Balance, credits.balance),
+    Route("GET", f"{NATIVE}/credits/wallet", "The caller's account.", credits.Wallet, credits.wallet),
+    Route(
+        "GET",
+        f"{NATIVE}/credits/transactions",
+        "Credit that moved, newest first.",
+        list[credits.Transaction],
+        credits.transactions,
+        query=credits.TransactionsQuery,
+    ),
+    Route("GET", f"{NATIVE}/credits/packs", "What can be bought.", list[credits.Pack], credits.packs),
+    Route(
+        "POST",
+        f"{NATIVE}/credits/purchase",
+        "Add credit: an administrator's grant.",
+        credits.Purchase,
+        credits.purchase,
+        body=credits.PurchaseBody,
+    ),
+    Route(
+        "POST",
+        f"{NATIVE}/credits/confirm-checkout",
+        "Answers 501: no payment is set up here.",
+        credits.Purchase,
+        credits.confirm_checkout,
+        body=credits.CheckoutBody,
+    ),
+    Route(
+        "PUT",
+        f"{NATIVE}/credits/auto-topup",
+        "Kept, without effect while no payment is set up.",
+        credits.AutoTopUpInfo,
+        credits.auto_topup,
+        body=credits.TopUpBody,
     ),
     Route(
         "POST",
@@ -94,9 +184,38 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         "/v1/models",
-        "The models on offer, as OpenAI lists them.",
-        openai.ModelList,
-        openai.list_models,
+        "The models on offer, as OpenAI lists them, or as Anthropic does for a caller with `anthropic-version`.",
+        openai_models.ModelList,
+        openai_models.list_models,
+        dialect="openai",
+    ),
+    Route(
+        "GET",
+        "/v1/models/{model:path}",
+        "One model, by its id or an alias.",
+        openai_models.ModelRow,
+        openai_models.retrieve_model,
+        dialect="openai",
+    ),
+    Route(
+        "POST",
+        "/v1/embeddings",
+        "OpenAI's embeddings, of any embedding model.",
+        openai_embeddings.EmbeddingList,
+        hot=openai_embeddings.embeddings,
+        work="chat",
+        body=openai_embeddings.EmbeddingBody,
+        dialect="openai",
+    ),
+    Route(
+        "POST",
+        "/v1/responses",
+        "OpenAI's Responses API, to any model.",
+        responses_wire.Response,
+        hot=responses.create,
+        work="chat",
+        body=ResponsesBody,
+        stream=True,
         dialect="openai",
     ),
     Route(
@@ -113,8 +232,8 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
         "/v1/messages/count_tokens",
-        "About how many tokens a request has; no model is called.",
-        anthropic.TokenCount,
+        "How many tokens a request has: counted by the provider where it is Anthropic's, else estimated.",
+        anthropic_wire.TokenCount,
         hot=anthropic.count_tokens,
         body=CountBody,
         dialect="anthropic",
@@ -143,10 +262,7 @@ ROUTES: tuple[Route, ...] = (
 )
 
 PLANNED: tuple[str, ...] = (
-    "blend",
-    "judge",
     "conversations",
-    "credits",
     "memory",
     "optimization",
     "settings",

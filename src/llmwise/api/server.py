@@ -26,7 +26,7 @@ from llmwise.domain.errors import (
     MethodNotAllowed,
     NotFound,
     NotImplementedHere,
-    Unavailable,
+    ShuttingDown,
 )
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Gateway:
             if connection is None:
                 raise
             if not connection.transport.is_closing():  # not a caller that left: the server itself is ending
-                await _instead(services, send, Unavailable("the gateway is ending; ask again", code="ending"))
+                await _instead(services, send, ShuttingDown("the gateway is ending; ask again"))
                 connection.transport.close()
         except Exception:
             log.exception("a defect while answering %s %s", scope["method"], scope["path"])

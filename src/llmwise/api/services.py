@@ -3,15 +3,21 @@
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from llmwise.api.auth import Authenticator
+from llmwise.api.auth import Authenticator, Principal
 from llmwise.api.limits import RateLimiter
 from llmwise.catalog.lookup import Catalog
+from llmwise.domain.access import access_of
 from llmwise.domain.ids import RequestId
 from llmwise.domain.ports import Clock, Provider, Recorder
+from llmwise.orchestration.continuity import Continuity
+from llmwise.orchestration.handling import PLAIN, Handling
 from llmwise.orchestration.mesh import Mesh
+from llmwise.orchestration.prompts import BUILT_IN, Prompts
 from llmwise.routing.planner import Planner, View
-from llmwise.state.memory import MemoryState
+from llmwise.state.port import SharedState
+from llmwise.storage.rows import KeyRow
 from llmwise.storage.store import Store
 from llmwise.storage.writer import Writer
 from llmwise.telemetry.metrics import Metrics
@@ -30,7 +36,8 @@ class Services(Struct, frozen=True):
     catalog: Catalog
     planner: Planner
     mesh: Mesh
-    state: MemoryState
+    continuity: Continuity
+    state: SharedState
     store: Store
     writer: Writer
     recorder: Recorder
@@ -41,9 +48,25 @@ class Services(Struct, frozen=True):
     providers: Mapping[str, Provider]
     new_request_id: Callable[[], RequestId]
     edge: Edge
-    keep_text: bool = True
+    kept: Handling = PLAIN
     heartbeat_s: float = 15.0
+    margin: float = 1.0
+    prompts: Prompts = BUILT_IN
 
-    def view(self) -> View:
-        """The world as a request is planned in it now."""
-        return View(self.state.health(), self.state.turn, self.clock.monotonic())
+    def handling(self, principal: Principal) -> Handling:
+        """What is kept of this caller's requests, and whose provider keys they go by."""
+        if not principal.zero_retention and not principal.own_keys:
+            return self.kept
+        return replace(
+            self.kept,
+            keep_text=self.kept.keep_text and not principal.zero_retention,
+            zero_retention=principal.zero_retention,
+            own_keys=principal.own_keys,
+        )
+
+    def view(self, key: KeyRow) -> View:
+        """The world as a request of this key is planned in it now."""
+        models = access_of(key.settings).models
+        composed = self.planner.composed
+        allowed = None if models is None else {*self.catalog.ids_of(models), *(m for m in models if m in composed)}
+        return View(self.state.health(), self.state.turn, self.clock.monotonic(), allowed)

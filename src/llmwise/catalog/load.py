@@ -117,6 +117,7 @@ def _entry(path: str, entry: ModelSettings, builtin: Builtin, providers: Mapping
         tier=entry.tier or base.tier,
         quality=base.quality if entry.quality is None else entry.quality,
         demonstration=at_home and base.demonstration,
+        kind=entry.kind or base.kind,
         source=base.source,
     )
     wishes = (f"{provider}/{entry.id}", f"{provider}/{upstream}")
@@ -250,6 +251,7 @@ def _stock(
                 tier=model.tier,
                 quality=model.quality,
                 demonstration=model.demonstration,
+                kind=model.kind,
                 source=model.source,
             )
             prefixed = [f"{provider}/{name}" for name in (*model.names, model.upstream)]

@@ -4,13 +4,13 @@ Names are compared without case, and dots, underscores and dashes are one: `Clau
 A name may be led by the provider or its vendor: `openai/gpt-5.2`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from difflib import get_close_matches
 
 from llmwise.catalog.prices import Schedule
-from llmwise.domain.errors import UnknownModel
-from llmwise.domain.models import ModelCard, Rate
+from llmwise.domain.errors import InvalidRequest, UnknownModel
+from llmwise.domain.models import Kind, ModelCard, Rate
 
 _NEAREST = 3
 _LONGEST_NAME = 100  # no model's name comes near it, and the search for near ones is quadratic
@@ -58,11 +58,18 @@ class Catalog:
     def get(self, name: str) -> ModelCard | None:
         return self._names.get(name) or self._names.get(normal(name[:_LONGEST_NAME]))
 
-    def resolve(self, name: str) -> ModelCard:
-        """The model called `name`. Raises `UnknownModel`, with the nearest names or the provider that is missing."""
+    def ids_of(self, names: Iterable[str]) -> frozenset[str]:
+        """The ids of those among `names` that are on offer."""
+        return frozenset(card.id for name in names if (card := self.get(name)) is not None)
+
+    def resolve(self, name: str, kind: Kind | None = "chat") -> ModelCard:
+        """The model called `name`, of this kind, or of any for `None`. Raises `UnknownModel`, with the nearest names or
+        the provider that is missing, and `InvalidRequest` for a model of the other kind."""
         card = self.get(name)
         if card is None:
             raise self._unknown(name[:_LONGEST_NAME])
+        if kind is not None and card.kind != kind:
+            raise _of_the_other_kind(card)
         return card
 
     def rate(self, card: ModelCard, unix_ms: int) -> Rate | None:
@@ -96,3 +103,11 @@ class Catalog:
                 ids.setdefault(normal(known), card.id)
         near = get_close_matches(normal(name), ids, n=2 * _NEAREST, cutoff=0.5)
         return list(dict.fromkeys(ids[known] for known in near))[:_NEAREST]
+
+
+def _of_the_other_kind(card: ModelCard) -> InvalidRequest:
+    if card.kind == "embedding":
+        message = f"{card.id} makes vectors of texts and answers no questions: POST /v1/embeddings takes it"
+        return InvalidRequest(message, param="model", code="not_a_chat_model")
+    message = f"{card.id} is a chat model and makes no vectors: name an embedding model"
+    return InvalidRequest(message, param="model", code="not_an_embedding_model")

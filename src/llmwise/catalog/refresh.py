@@ -121,7 +121,7 @@ def _prices(model: ModelInfo, taken: date) -> tuple[Price, ...]:
             first = index  # it has begun, and what stands before it never counts again
     row = []
     for index, entry in enumerate(listed[first:]):
-        rate = _rate(entry.prices)
+        rate = _rate(entry.prices, answers="embed" not in model.id)
         if rate is None:
             return ()
         constraint = None if index == 0 else entry.constraint
@@ -134,8 +134,9 @@ def _prices(model: ModelInfo, taken: date) -> tuple[Price, ...]:
     return tuple(row)
 
 
-def _rate(prices: ModelPrice) -> Rate | None:
-    """One rate, nested where the price steps up with the prompt's length. `None` without input or output price.
+def _rate(prices: ModelPrice, *, answers: bool = True) -> Rate | None:
+    """One rate, nested where the price steps up with the prompt's length. `None` without input or output price; a model
+    that makes vectors writes no tokens, and has no output price to lack.
 
     A one-hour cache write without a price of its own is billed as any cache write: `genai-prices` has them as kinds
     of one thing."""
@@ -147,6 +148,8 @@ def _rate(prices: ModelPrice) -> Rate | None:
         "cache_write_5m": any_write if write_5m is None else write_5m,
         "cache_write_1h": any_write if write_1h is None else write_1h,
     }
+    if listed["output"] is None and not answers:
+        listed["output"] = Decimal(0)
     if listed["input"] is None or listed["output"] is None:
         return None
     tiered = [price for price in listed.values() if isinstance(price, TieredPrices)]

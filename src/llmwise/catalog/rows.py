@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from llmwise.catalog.prices import PriceFile
-from llmwise.domain.models import Tier
+from llmwise.domain.models import Kind, Tier
 
 Ability: TypeAlias = Literal["vision", "documents", "tools", "json_schema", "json_object", "reasoning"]
 Tokens: TypeAlias = Annotated[int, Meta(gt=0)]
@@ -55,6 +55,7 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True):
     cache_read_price        for input read from the provider's cache; absent: `input_price`
     cache_write_price       for input written to it; absent: `input_price`
     cache_write_1h_price    the same, where it is kept for an hour; absent: `cache_write_price`
+    kind                    `chat`, or `embedding`: it makes vectors of texts (/v1/embeddings), and no answers
     enabled                 false takes a built-in model off the list
     """
 
@@ -73,6 +74,7 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True):
     cache_read_price: Price | None = None
     cache_write_price: Price | None = None
     cache_write_1h_price: Price | None = None
+    kind: Kind | None = None
     enabled: bool = True
 
 
@@ -93,6 +95,7 @@ class BuiltinModel(Struct, frozen=True, forbid_unknown_fields=True):
     serves: str | None = None
     max_output: Tokens | None = None
     retires: date | None = None
+    kind: Kind = "chat"
     free: bool = False
     demonstration: bool = False
 

@@ -76,16 +76,17 @@ def _findings(path: ConfigOption) -> Iterator[Finding]:
 
 def _database(config: Config) -> Iterator[Finding]:
     file = Path(config.storage.url.removeprefix("sqlite:///"))
-    if not file.exists():
+    if config.storage.url.startswith("sqlite:///") and not file.exists():
         yield Finding("note", f"no database yet: {file}", "`llmwise serve` makes it, and prints an administrator's key")
         return
     try:
         with OfflineKeys.open(config.storage.url) as keys:
+            shown = keys.url
             rows = [row for row in keys.list() if row.revoked_at_ms is None]
     except StorageUnavailable as error:
         yield Finding("wrong", str(error))
         return
-    yield Finding("ok", f"database {config.storage.url}")
+    yield Finding("ok", f"database {shown}")
     if not rows:
         yield Finding("note", "no API key yet", "`llmwise serve` prints one at its first start")
 

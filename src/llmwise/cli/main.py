@@ -6,8 +6,22 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any
 
-COMMANDS = ("serve", "quickstart", "mock", "chat", "compare", "models", "explain", "doctor")
-KEYS = {"create": "create", "list": "list_", "revoke": "revoke"}
+COMMANDS = (
+    "serve",
+    "quickstart",
+    "mock",
+    "conformance",
+    "chat",
+    "compare",
+    "blend",
+    "judge",
+    "models",
+    "explain",
+    "doctor",
+)
+AUDIT = {"import": "import_", "report": "report"}
+DB = ("migrate", "check", "backup", "restore")
+KEYS = {"create": "create", "list": "list_", "show": "show_", "rotate": "rotate", "revoke": "revoke"}
 MISSING = "the gateway's parts are not installed; run: pip install 'llmwise[gateway]'"
 
 
@@ -41,15 +55,25 @@ def app() -> Any:
             print(f"llmwise {version('llmwise')}")
             raise typer.Exit
 
-    called = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in (*COMMANDS, "keys") else None
+    called = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in (*COMMANDS, "keys", "db", "audit") else None
     for name in COMMANDS:
         if called in (None, name):
             table.command(name)(_command(name, name))
     if called in (None, "keys"):
-        keys = typer.Typer(help="API keys: made and revoked in the database, also while the gateway runs.")
+        keys = typer.Typer(help="API keys: made, rotated and revoked in the database, also while the gateway runs.")
         for name, function in KEYS.items():
             keys.command(name)(_command("keys", function))
         table.add_typer(keys, name="keys", no_args_is_help=True)
+    if called in (None, "audit"):
+        audit = typer.Typer(help="What you spend on models, from exports and from the gateway; what routing would save.")
+        for name, function in AUDIT.items():
+            audit.command(name)(_command("audit", function))
+        table.add_typer(audit, name="audit", no_args_is_help=True)
+    if called in (None, "db"):
+        db = typer.Typer(help="The database: schema, health, backup and restore, on SQLite and PostgreSQL.")
+        for name in DB:
+            db.command(name)(_command("db", name))
+        table.add_typer(db, name="db", no_args_is_help=True)
     return table
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from llmwise.app import catalog_of
+from llmwise.app import catalog_of, planner_of
 from llmwise.cli.failing import ConfigOption, user_errors
 from llmwise.cli.tables import show
 from llmwise.config import load
@@ -20,7 +20,9 @@ def models(
 ) -> None:
     """List the models on offer, with their prices in USD per million tokens."""
     with user_errors():
-        catalog = catalog_of(load(config, secrets=False), time.time_ns() // 1_000_000)
+        settings = load(config, secrets=False)
+        catalog = catalog_of(settings, time.time_ns() // 1_000_000)
+        chains = planner_of(settings, catalog).chains if settings.chains else {}
     table = Table("model", "provider", "in", "out", "context", "can", "also called", box=None, header_style="bold")
     table.columns[2].justify = table.columns[3].justify = table.columns[4].justify = "right"
     rows = [card for card in catalog.models if find is None or find.lower() in f"{card.id} {card.aliases}".lower()]
@@ -35,6 +37,9 @@ def models(
             _abilities(card),
             ", ".join(card.aliases[:3]),
         )
+    for chain in chains.values():
+        members = " -> ".join(card.id for card in chain.targets)
+        table.add_row(chain.name, "llmwise", "", "", f"{chain.card.context_window:,}", _abilities(chain.card), members)
     show(table)
     typer.echo(f"{len(rows)} models; '?' is a price that is not known, which is not free", err=True)
 

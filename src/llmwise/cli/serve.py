@@ -59,6 +59,8 @@ def serve(
 def run(settings: Config, listening: socket.socket, workers: int, config_path: str | None) -> None:
     """Serve on an open socket; returns when told to stop."""
     _begin_log()
+    # uvicorn raises the signal that it has obeyed once more when it is done: to have done as told is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if workers == 1:
         settle_garbage()
         uvicorn.Server(uvicorn_config(settings, asgi(settings))).run(sockets=[listening])
@@ -123,7 +125,8 @@ def uvicorn_config(settings: Config, app: Gateway | str, workers: int = 1) -> uv
 def _listen(host: str, port: int) -> socket.socket:
     """The bound socket, before anything else is started: a taken port is said at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # Says that it is TCP: asyncio sets TCP_NODELAY on what it accepts from no other (uvloop always does).
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))

@@ -146,11 +146,21 @@ class Endpoints(ABC, Generic[ObjectT, ArrayT, TextT, StreamT]):
         semantic_top_k: int | None = None,
         semantic_min_score: float | None = None,
         conversation_id: str | None = None,
+        fallback: Mapping[str, Sequence[str]] | None = None,
+        source_timeout_s: float | None = None,
+        min_sources: int | None = None,
+        max_cost: float | None = None,
+        dry_run: bool | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> ObjectT:
         """The same messages to 2 to 9 models at once: `answer["responses"]`, one per model, and a `summary`.
 
-        A model that fails has an `error` in its place; the call fails only if all of them do.
+        A model that fails has an `error` in its place; the call fails only if fewer than `min_sources` (1) answer.
+
+        `fallback`          for a model, those that are tried in its place: `{"gpt-5.2": ["deepseek-v3"]}`.
+        `source_timeout_s`  how long one model may take.
+        `max_cost`          in US dollars; what would cost more is refused, and what is spent ends the asking.
+        `dry_run`           asks no model and answers what it will cost: `least`, `likely` and `calls`.
         """
         return self._object(whole_answer("/compare", locals()))
 
@@ -165,6 +175,10 @@ class Endpoints(ABC, Generic[ObjectT, ArrayT, TextT, StreamT]):
         semantic_top_k: int | None = None,
         semantic_min_score: float | None = None,
         conversation_id: str | None = None,
+        fallback: Mapping[str, Sequence[str]] | None = None,
+        source_timeout_s: float | None = None,
+        min_sources: int | None = None,
+        max_cost: float | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> StreamT:
         """`compare` in pieces: chunks of all models interleaved, each with its `model`; then `summary`."""
@@ -186,6 +200,11 @@ class Endpoints(ABC, Generic[ObjectT, ArrayT, TextT, StreamT]):
         layers: int | None = None,
         samples: int | None = None,
         conversation_id: str | None = None,
+        fallback: Mapping[str, Sequence[str]] | None = None,
+        source_timeout_s: float | None = None,
+        min_sources: int | None = None,
+        max_cost: float | None = None,
+        dry_run: bool | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> ObjectT:
         """One answer made from those of 2 to 6 models: `answer["content"]`.
@@ -195,6 +214,8 @@ class Endpoints(ABC, Generic[ObjectT, ArrayT, TextT, StreamT]):
         `synthesizer`   the model that writes the answer.
         `layers`        of `moa`, 1 to 3.
         `samples`       of `self_moa`, 2 to 8.
+
+        The last five arguments are as in `compare`.
         """
         return self._object(whole_answer("/blend", locals()))
 
@@ -213,6 +234,10 @@ class Endpoints(ABC, Generic[ObjectT, ArrayT, TextT, StreamT]):
         layers: int | None = None,
         samples: int | None = None,
         conversation_id: str | None = None,
+        fallback: Mapping[str, Sequence[str]] | None = None,
+        source_timeout_s: float | None = None,
+        min_sources: int | None = None,
+        max_cost: float | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> StreamT:
         """`blend` in pieces: a `source` event per model, `synthesizing`, then chunks of the synthesis."""
@@ -232,9 +257,17 @@ class Endpoints(ABC, Generic[ObjectT, ArrayT, TextT, StreamT]):
         semantic_min_score: float | None = None,
         criteria: Sequence[str] | None = None,
         conversation_id: str | None = None,
+        fallback: Mapping[str, Sequence[str]] | None = None,
+        source_timeout_s: float | None = None,
+        min_sources: int | None = None,
+        max_cost: float | None = None,
+        dry_run: bool | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> ObjectT:
-        """2 to 4 models answer, one that isn't among them judges: `verdict` and `winner_response`."""
+        """2 to 4 models answer, one that isn't among them judges: `verdict` and `winner_response`.
+
+        The last five arguments are as in `compare`.
+        """
         return self._object(whole_answer("/judge", locals()))
 
     def judge_stream(
@@ -250,6 +283,10 @@ class Endpoints(ABC, Generic[ObjectT, ArrayT, TextT, StreamT]):
         semantic_min_score: float | None = None,
         criteria: Sequence[str] | None = None,
         conversation_id: str | None = None,
+        fallback: Mapping[str, Sequence[str]] | None = None,
+        source_timeout_s: float | None = None,
+        min_sources: int | None = None,
+        max_cost: float | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> StreamT:
         """`judge` in pieces: chunks of the contestants, then one `verdict` event."""

@@ -32,6 +32,7 @@
     │   ├── UpstreamInvalid         502  upstream_invalid_response
     │   └── UpstreamUnauthorized    502  upstream_unauthorized  our key there is bad: hard down
     ├── Unavailable                 503  unavailable            nothing left to try
+    │   ├── ShuttingDown            503  shutting_down          the gateway itself is ending
     │   └── CircuitOpen             503  circuit_open
     ├── DeadlineExceeded            504  deadline_exceeded      the request's own total time
     └── InternalError               500  internal_error
@@ -240,6 +241,12 @@ class UpstreamUnauthorized(UpstreamError):
 class Unavailable(GatewayError):
     status = 503
     code = "unavailable"
+
+
+class ShuttingDown(Unavailable):
+    """The gateway ends, and this request took longer than it may go on (`[server] drain_s`)."""
+
+    code = "shutting_down"
 
 
 class CircuitOpen(Unavailable):

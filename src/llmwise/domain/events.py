@@ -4,13 +4,16 @@ The grammar of one attempt, which adapters keep and dialects rely on:
 
     Started? (TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | OpaquePart | UsageReport)* Finished
 
+Where the caller's endpoint and the provider speak the same format, `Verbatim` stands for the events that it carries.
+
 `UsageReport` is cumulative (the last one counts) and may also come between or before content. `Finished` comes once,
 and only when the provider sent its terminal frame; a stream that stops without it is `UpstreamCut`. After `Finished`
 only a `UsageReport` may follow.
 The engine puts `Routed` before, between and after attempts and ends with `Traced`.
 """
 
-from typing import Literal, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -19,6 +22,9 @@ from llmwise.domain.usage import TokenUsage
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "unknown"]
 RouteStatus: TypeAlias = Literal["trying", "failed", "skipped", "success"]
+
+
+E = TypeVar("E")
 
 
 class Started(Struct, frozen=True, gc=False):
@@ -52,13 +58,15 @@ class RefusalDelta(Struct, frozen=True, gc=False):
 
 class ToolCallDelta(Struct, frozen=True, gc=False):
     """A fragment of the `index`-th tool call of the answer, from 0. `id` and `name` come with the first fragment,
-    and only then; `arguments` are concatenated. Calls may interleave."""
+    and only then; `arguments` are concatenated. Calls may interleave. `custom`: the tool takes free text, and
+    `arguments` are that text (OpenAI's custom tools)."""
 
     index: int
     id: str | None = None
     name: str | None = None
     arguments: str = ""
     signature: str | None = None
+    custom: bool = False
 
 
 class OpaquePart(Struct, frozen=True, gc=False):
@@ -69,6 +77,16 @@ class OpaquePart(Struct, frozen=True, gc=False):
     json: str
 
 
+class Embedded(Struct, frozen=True, gc=False):
+    """The vectors of an `EmbeddingRequest`, in the order of its inputs. A vector is its numbers, or base64 of them as
+    32-bit floats, little-endian: as the provider said it."""
+
+    vectors: "tuple[Vector, ...]"
+
+
+Vector: TypeAlias = list[float] | str
+
+
 class UsageReport(Struct, frozen=True, gc=False):
     """The tokens so far; the last report of an attempt is its account."""
 
@@ -76,11 +94,14 @@ class UsageReport(Struct, frozen=True, gc=False):
 
 
 class Finished(Struct, frozen=True, gc=False):
-    """The provider's own end of the answer. `raw` is its word for the reason."""
+    """The provider's own end of the answer. `raw` is its word for the reason. `frame` and `usage_frame` are its last
+    frames as they came, of a stream that was passed on verbatim."""
 
     reason: FinishReason
     raw: str | None = None
     stop_sequence: str | None = None
+    frame: bytes | None = None
+    usage_frame: bytes | None = None
 
 
 class Warned(Struct, frozen=True, gc=False):
@@ -91,12 +112,40 @@ class Warned(Struct, frozen=True, gc=False):
     message: str
 
 
+class Verbatim(Struct, frozen=True, gc=False):
+    """A provider's bytes as they came, for an endpoint of the same format: whole frames of a stream, or a whole answer.
+    `said` are the events that they stand for, for everybody who keeps account. Only for a request that asks for it
+    (`ChatRequest.verbatim`)."""
+
+    data: bytes
+    said: "Sequence[AttemptEvent]"
+
+
 AttemptEvent: TypeAlias = (
-    Started | TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | OpaquePart | UsageReport | Finished | Warned
+    Started
+    | TextDelta
+    | ReasoningDelta
+    | RefusalDelta
+    | ToolCallDelta
+    | OpaquePart
+    | Embedded
+    | UsageReport
+    | Finished
+    | Warned
+    | Verbatim
 )
 
-CONTENT = frozenset({TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta, OpaquePart, Finished})
+CONTENT = frozenset({TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta, OpaquePart, Embedded, Finished})
 """The events that commit an attempt: after one of these the caller holds a part of the answer."""
+
+
+def spelled_out(batch: Iterable[E]) -> Iterator[E | AttemptEvent]:
+    """The events, with those that bytes stand for in their place."""
+    for event in batch:
+        if isinstance(event, Verbatim):
+            yield from event.said
+        else:
+            yield event
 
 
 class Routed(Struct, frozen=True, gc=False):

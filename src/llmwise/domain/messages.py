@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-Family: TypeAlias = Literal["openai", "anthropic", "gemini"]
+Family: TypeAlias = Literal["openai", "responses", "anthropic", "gemini"]
 """The wire formats that we speak to providers. Every vendor is one of them."""
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
@@ -51,19 +51,21 @@ class Reasoning(Struct, frozen=True, tag="reasoning", gc=False):
 
 
 class ToolCall(Struct, frozen=True, tag="tool_call", gc=False):
-    """A call that the model wants made. `signature` is Gemini's thought signature, which rides on the call."""
+    """A call that the model wants made. `signature` is Gemini's thought signature, which rides on the call. `custom`:
+    `arguments` are free text, and not JSON (OpenAI's custom tools)."""
 
     id: str
     name: str
     arguments: str
     signature: str | None = None
+    custom: bool = False
 
 
 class ToolResult(Struct, frozen=True, tag="tool_result", gc=False):
     """What the caller's tool answered to the call `tool_call_id`."""
 
     tool_call_id: str
-    content: "tuple[Text | Image | Document, ...]"
+    content: "tuple[Text | Image | Document | Opaque, ...]"
     is_error: bool = False
     name: str | None = None
 

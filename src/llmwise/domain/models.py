@@ -4,6 +4,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+Kind: TypeAlias = Literal["chat", "embedding"]
 Tier: TypeAlias = Literal["economy", "standard", "premium"]
 
 
@@ -39,7 +40,8 @@ class ModelCard(Struct, frozen=True):
 
     `id` is the name in the catalog, unique; `provider` names the configured connection; `upstream` is the model's
     name there. `rate` is `None` where no price is known, which is not free. `quality` is a prior in 0..1 (how good
-    an answer to expect without evidence), `speed` tokens per second as published, for planning only.
+    an answer to expect without evidence), `speed` tokens per second as published, for planning only. `kind` says what
+    it does: answer in a conversation, or make vectors of texts.
     """
 
     id: str
@@ -55,4 +57,5 @@ class ModelCard(Struct, frozen=True):
     tier: Tier = "standard"
     quality: float = 0.5
     demonstration: bool = False
+    kind: Kind = "chat"
     source: str | None = None

@@ -1,7 +1,7 @@
 """The seams: what the engine needs of the outside, as protocols with two or more implementations."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -9,8 +9,8 @@ from llmwise.domain.errors import GatewayError
 from llmwise.domain.events import AttemptEvent, Warned
 from llmwise.domain.messages import Family
 from llmwise.domain.models import ModelCard
-from llmwise.domain.records import AttemptRecord, RequestRecord
-from llmwise.domain.requests import ChatRequest
+from llmwise.domain.records import Admission, AttemptRecord, LedgerEntry, RequestRecord
+from llmwise.domain.requests import ChatRequest, EmbeddingRequest
 
 
 class Clock(Protocol):
@@ -58,6 +58,38 @@ class Provider(Protocol):
     async def aclose(self) -> None: ...
 
 
+@runtime_checkable
+class Keyed(Protocol):
+    """A provider that can be asked with another key than the operator's."""
+
+    @property
+    def origin(self) -> str:
+        """Where keys go: scheme, host and port."""
+        ...
+
+    def keyed(self, secret: str) -> Provider:
+        """The same connection (it owns nothing: don't close it), showing this key."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A provider that also turns texts into vectors."""
+
+    async def embed(self, request: EmbeddingRequest, target: ModelCard) -> Exchange:
+        """As `Provider.send`. The answer has one `Embedded`, of as many vectors as the request has inputs."""
+        ...
+
+
+@runtime_checkable
+class TokenCounter(Protocol):
+    """What a provider has besides where it counts a request's tokens itself."""
+
+    async def count_tokens(self, request: ChatRequest, target: ModelCard) -> int:
+        """Raises `GatewayError` as `Provider.send` does, and `UnsupportedInput` where the format has no counting."""
+        ...
+
+
 class Outgoing(Struct, frozen=True, gc=False):
     """What a codec makes of a request: the path below the provider's base URL, extra headers, the body, and what it had
     to drop or change."""
@@ -91,14 +123,63 @@ class Codec(Protocol):
 
     def encode(self, request: ChatRequest, target: ModelCard) -> Outgoing: ...
 
-    def decode(self, body: bytes) -> list[AttemptEvent]:
-        """A whole answer as the events that a stream of it would have been."""
+    def decode(self, body: bytes, *, verbatim: bool = False) -> list[AttemptEvent]:
+        """A whole answer as the events that a stream of it would have been. `verbatim`: as one `Verbatim`, if it is
+        what the format's documentation promises, so that it can be passed on as it is."""
         ...
 
-    def decoder(self) -> StreamDecoder: ...
+    def decoder(self, *, verbatim: bool = False) -> StreamDecoder:
+        """`verbatim`: frames that can be passed on as they are come as `Verbatim`."""
+        ...
+
+
+@runtime_checkable
+class EmbeddingCodec(Protocol):
+    """What a family's codec has besides where the family makes vectors; pure."""
+
+    def encode_embedding(self, request: EmbeddingRequest, target: ModelCard) -> Outgoing: ...
+
+    def decode_embedding(self, body: bytes, request: EmbeddingRequest) -> list[AttemptEvent]:
+        """Raises `UpstreamInvalid`, also when there is not one vector for each input."""
+        ...
+
+
+@runtime_checkable
+class CountingCodec(Protocol):
+    """What a family's codec has besides where the family counts tokens on request; pure."""
+
+    def encode_count(self, request: ChatRequest, target: ModelCard) -> Outgoing: ...
+
+    def decode_count(self, body: bytes) -> int:
+        """Raises `UpstreamInvalid`."""
+        ...
+
+
+class Reservation(Protocol):
+    """Credit set aside for one request before it runs: who pays, and how much at most (nano-USD)."""
+
+    @property
+    def account_id(self) -> str: ...
+
+    @property
+    def reserved_nanousd(self) -> int: ...
+
+    def settle(self, request: RequestRecord, attempts: Sequence[AttemptRecord]) -> Sequence[LedgerEntry]:
+        """End the reservation: release what was set aside and say what is booked. Called exactly once, at every end;
+        never waits, never raises."""
+        ...
 
 
 class Recorder(Protocol):
-    """Where settled requests go. Never waits and never raises: the request is over, its caller has the answer."""
+    """Where requests go that were let in, and that are settled. Never waits and never raises: a settled request is
+    over, its caller has the answer."""
 
-    def record(self, request: RequestRecord, attempts: Sequence[AttemptRecord]) -> None: ...
+    def admit(self, admission: Admission) -> None:
+        """A request begins. What was admitted and never recorded was interrupted."""
+        ...
+
+    def record(
+        self, request: RequestRecord, attempts: Sequence[AttemptRecord], entries: Sequence[LedgerEntry] = ()
+    ) -> None:
+        """A request has ended. All three are stored together or not at all."""
+        ...

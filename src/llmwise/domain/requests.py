@@ -4,7 +4,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
-from llmwise.domain.messages import Message
+from llmwise.domain.messages import Message, Text
 
 Goal: TypeAlias = Literal["balanced", "latency", "cost", "reliability"]
 Strategy: TypeAlias = Literal["rate-limit", "latency", "cost", "round-robin"]
@@ -72,11 +72,15 @@ class Routing(Struct, frozen=True, gc=False):
 class Passthrough(Struct, frozen=True, gc=False):
     """The caller's own body, kept for the hop to a provider that speaks the same dialect.
 
-    `fields` maps each top-level key to its JSON text; keys that the gateway does not know are kept too.
+    `fields` maps each top-level key to its JSON text; keys that the gateway does not know are kept too. `headers` are
+    those of the caller's that the dialect's own provider understands. `details` are what the body says deeper down and
+    only that dialect can say: the field's path, and why no other family is told.
     """
 
     dialect: Dialect
     fields: dict[str, bytes]
+    headers: tuple[tuple[str, str], ...] = ()
+    details: tuple[tuple[str, str], ...] = ()
 
 
 class ChatRequest(Struct, frozen=True, gc=False):
@@ -84,6 +88,8 @@ class ChatRequest(Struct, frozen=True, gc=False):
 
     `model` is the *requested* name: a catalog id, an alias or `auto`. `goal` weighs candidates when the
     gateway chooses. `strict` refuses what a target can't take instead of dropping it with a warning.
+    `verbatim`: the caller's endpoint passes on the bytes of a provider that speaks `passthrough.dialect` (see
+    `events.Verbatim`); whoever asks on another's behalf clears it.
     """
 
     model: str
@@ -102,3 +108,45 @@ class ChatRequest(Struct, frozen=True, gc=False):
     conversation_id: str | None = None
     strict: bool = False
     passthrough: Passthrough | None = None
+    verbatim: bool = False
+
+
+class EmbeddingRequest(Struct, frozen=True, gc=False):
+    """Texts to be turned into vectors, one for each of `inputs`, which are never none. An input that is numbers is text
+    as the model's own tokens.
+
+    `dimensions` is the length of a vector, where the model lets it be chosen. `packed`: the caller wants vectors as
+    base64; a provider that can say them so is asked to, so that nobody converts.
+    """
+
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+    packed: bool = False
+    user: str | None = None
+    routing: Routing | None = None
+    strict: bool = False
+    passthrough: Passthrough | None = None
+
+    # What the account of any request asks of it.
+
+    @property
+    def stream(self) -> bool:
+        return False
+
+    @property
+    def goal(self) -> Goal | None:
+        return None
+
+    @property
+    def conversation_id(self) -> str | None:
+        return None
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The texts as words of the user; tokens have none."""
+        return tuple([Message("user", (Text(given),)) for given in self.inputs if isinstance(given, str)])
+
+
+Request: TypeAlias = ChatRequest | EmbeddingRequest
+"""What the engine runs."""

@@ -46,6 +46,7 @@ class Profile(Struct, frozen=True):
     assistant_after_tool    a user's message must not follow a tool's
     content_required        an assistant's message has content, be it empty
     cache_control           takes breakpoints for prompt caching
+    responses_only          answers in OpenAI's Responses API and not in Chat Completions
     rewrites                bytes that a caller's own messages must not hold: with one of them they are encoded anew
     """
 
@@ -71,6 +72,7 @@ class Profile(Struct, frozen=True):
     assistant_after_tool: bool = False
     content_required: bool = False
     cache_control: bool = False
+    responses_only: bool = False
     rewrites: tuple[bytes, ...] = ()
 
 
@@ -227,6 +229,18 @@ _RULES: Final[tuple[_Rule, ...]] = (
     _Rule("openai", ("gpt-5.1",), {"thinks": False, "efforts": ("none", "low", "medium", "high")}),
     _Rule("openai", ("gpt-5.2", "gpt-5.4"), {"thinks": False}),
     _Rule("openai", ("gpt-5.2-pro", "gpt-5.4-pro"), {"thinks": True, "efforts": ("medium", "high", "xhigh")}),
+    # https://platform.openai.com/docs/models: "Responses API only"; for the Codex models also https://neon.com/docs/ai-
+    # gateway/openai-responses, for o1-pro and o3-pro https://github.com/sigoden/aichat/pull/1318 (2026-11-22). Where a
+    # model has both formats after all, this one is right too.
+    _Rule(
+        "openai",
+        (
+            *("o1-pro", "o3-pro", "o3-deep-research", "o4-mini-deep-research", "codex-", "computer-use-preview"),
+            *("gpt-5-pro", "gpt-5.2-pro", "gpt-5.4-pro"),
+            *("gpt-5-codex", "gpt-5.1-codex", "gpt-5.2-codex", "gpt-5.3-codex"),
+        ),
+        {"responses_only": True},
+    ),
     # Chat variants don't reason: https://github.com/BerriAI/litellm/issues/13781 (2026-11-22)
     _Rule("openai", ("gpt-5-chat",), {"system_role": "system", "refuses": _NO_TOP_K, "knob": "none"}),
     # https://platform.openai.com/docs/guides/structured-outputs (2026-11-22): from gpt-4o-2024-08-06 on

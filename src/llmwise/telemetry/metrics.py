@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from llmwise.domain.money import to_usd
 from llmwise.domain.ports import Recorder
-from llmwise.domain.records import AttemptRecord, RequestRecord
+from llmwise.domain.records import Admission, AttemptRecord, LedgerEntry, RequestRecord
 
 LATENCY_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 FIRST_TOKEN_BUCKETS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -50,6 +50,12 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self.circuits_open: Mapping[str, bool] = {}
         self.records_waiting = 0
+        self.records_lost = 0
+        self.state_away = False
+        self.budget_refusals: Counter[tuple[str, ...]] = Counter()
+        self.budget_warnings: Counter[tuple[str, ...]] = Counter()
+        self.warned: set[str] = set()
+        """The soft budgets that the log has been told of, by period."""
         self._waiting: deque[tuple[RequestRecord, Sequence[AttemptRecord]]] = deque()
         self._requests: Counter[tuple[str, ...]] = Counter()
         self._attempts: Counter[tuple[str, ...]] = Counter()
@@ -61,7 +67,12 @@ class Metrics(Collector):
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def record(self, request: RequestRecord, attempts: Sequence[AttemptRecord]) -> None:
+    def admit(self, admission: Admission) -> None:
+        """Only what has ended is counted."""
+
+    def record(
+        self, request: RequestRecord, attempts: Sequence[AttemptRecord], entries: Sequence[LedgerEntry] = ()
+    ) -> None:
         self._waiting.append((request, attempts))
         if len(self._waiting) >= FOLD_AT:
             self._fold()
@@ -86,6 +97,13 @@ class Metrics(Collector):
         yield circuits
         text = "Settled requests that are not in the database yet."
         yield GaugeMetricFamily("llmwise_records_waiting", text, value=self.records_waiting)
+        text = "Settled requests that no database will ever hold: neither disk nor memory had room."
+        yield CounterMetricFamily("llmwise_records_lost", text, value=self.records_lost)
+        text = "1 while the shared state does not answer and limits are this process's own."
+        yield GaugeMetricFamily("llmwise_state_away", text, value=float(self.state_away))
+        refused, warned = self.budget_refusals.items(), self.budget_warnings.items()
+        yield _counter("budget_refusals", "Requests refused by a hard budget.", ("owner", "period"), refused)
+        yield _counter("budget_warnings", "Requests let in over a soft budget.", ("owner", "period"), warned)
 
     def _fold(self) -> None:
         while self._waiting:
@@ -122,9 +140,16 @@ class Recorders:
     """Hands every record to two recorders."""
 
     def __init__(self, first: Recorder, second: Recorder) -> None:
+        self._admitters = (first.admit, second.admit)
         self._first = first.record
         self._second = second.record
 
-    def record(self, request: RequestRecord, attempts: Sequence[AttemptRecord]) -> None:
-        self._first(request, attempts)
-        self._second(request, attempts)
+    def admit(self, admission: Admission) -> None:
+        for admit in self._admitters:
+            admit(admission)
+
+    def record(
+        self, request: RequestRecord, attempts: Sequence[AttemptRecord], entries: Sequence[LedgerEntry] = ()
+    ) -> None:
+        self._first(request, attempts, entries)
+        self._second(request, attempts, entries)

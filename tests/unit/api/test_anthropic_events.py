@@ -42,7 +42,10 @@ class Still:
     def unix_ms(self) -> int:
         return 0
 
-    def record(self, request: object, attempts: object) -> None:
+    def admit(self, admission: object) -> None:
+        pass
+
+    def record(self, request: object, attempts: object, entries: object = ()) -> None:
         pass
 
 
@@ -188,16 +191,12 @@ def test_the_stream_does_not_depend_on_how_it_was_batched(events: list[Event], f
 
 @given(answers(), st.sampled_from(["openai", "anthropic"]))
 def test_a_whole_message_is_its_stream_put_together(events: list[Event], family: Family) -> None:
-    whole = plain(message(events, settled(events), {"m": family}))
+    whole = msgspec.json.decode(message(events, settled(events), {"m": family}))
     blocks = content(streamed(events, family))
     for block in blocks:
         if block["type"] == "tool_use":
             block["input"] = meant(block.pop("arguments"))
     assert whole["content"] == blocks
-
-
-def plain(value: Any) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def meant(arguments: str) -> Any:
@@ -254,7 +253,7 @@ def test_a_cited_text_ends_with_its_citations() -> None:
 
 def test_arguments_that_are_no_object_are_kept_and_told() -> None:
     events: list[Event] = [call(0, "[1", first=True), Finished("tool_calls", "tool_calls")]
-    whole = plain(message(events, settled(events), {"m": "openai"}))
+    whole = msgspec.json.decode(message(events, settled(events), {"m": "openai"}))
     assert whole["content"][0]["input"] == {"invalid_json": "[1"}
     assert [warning["field"] for warning in whole["llmwise"]["warnings"]] == ["tool_calls[0]"]
     assert streamed(events)[-2]["llmwise"]["warnings"] == whole["llmwise"]["warnings"]

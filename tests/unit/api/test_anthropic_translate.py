@@ -7,35 +7,34 @@ import msgspec
 import pytest
 
 from llmwise.api.anthropic.messages import parse
-from llmwise.api.anthropic.translate import Translated
 from llmwise.domain.errors import InvalidJSON, InvalidRequest
 from llmwise.domain.messages import Document, Image, Message, Opaque, Reasoning, Text, ToolCall, ToolResult
 from llmwise.domain.models import ModelCard
-from llmwise.domain.requests import ResponseFormat, Routing, Sampling, Thinking, Tool, ToolChoice
+from llmwise.domain.requests import ChatRequest, ResponseFormat, Routing, Sampling, Thinking, Tool, ToolChoice
 from llmwise.providers.anthropic import CODEC
 
 HELLO = {"role": "user", "content": "Hello"}
 PIXEL = "iVBORw0KGgo="
 
 
-def translated(**fields: Any) -> Translated:
+def translated(**fields: Any) -> ChatRequest:
     body = {"model": "m", "max_tokens": 100, "messages": [HELLO], **fields}
     return parse(msgspec.json.encode(body))
 
 
 def parts(*blocks: Any, role: str = "user") -> tuple[Message, ...]:
-    return translated(messages=[{"role": role, "content": list(blocks)}]).request.messages
+    return translated(messages=[{"role": role, "content": list(blocks)}]).messages
 
 
 def sent(upstream: str = "claude-opus-4-6", **fields: Any) -> dict[str, Any]:
     """What Anthropic gets of a body of its own dialect."""
-    out = CODEC.encode(translated(**fields).request, ModelCard("m", "anthropic", upstream))
+    out = CODEC.encode(translated(**fields), ModelCard("m", "anthropic", upstream))
     body: dict[str, Any] = msgspec.json.decode(out.body)
     return body
 
 
 def test_a_plain_question_is_one_message() -> None:
-    request = translated(stop_sequences=["END"], temperature=0.7, top_p=0.9, top_k=4).request
+    request = translated(stop_sequences=["END"], temperature=0.7, top_p=0.9, top_k=4)
     assert request.messages == (Message("user", (Text("Hello"),)),)
     assert request.sampling == Sampling(0.7, 0.9, 4, 100, ("END",))
     assert (request.stream, request.tools, request.thinking, request.routing) == (False, (), None, None)
@@ -43,7 +42,7 @@ def test_a_plain_question_is_one_message() -> None:
 
 @pytest.mark.parametrize("system", ["Be short.", [{"type": "text", "text": "Be short."}]])
 def test_the_system_prompt_leads(system: Any) -> None:
-    assert translated(system=system).request.messages[0] == Message("system", (Text("Be short."),))
+    assert translated(system=system).messages[0] == Message("system", (Text("Be short."),))
 
 
 def test_a_cache_breakpoint_stays_at_its_text() -> None:
@@ -56,10 +55,17 @@ def test_a_cache_breakpoint_stays_at_its_text() -> None:
     assert parts(result)[0].parts == (ToolResult("t", (Text("r", "5m"),)),)
 
 
-def test_a_breakpoint_that_has_no_place_is_told() -> None:
+def details(request: ChatRequest) -> list[str]:
+    assert request.passthrough is not None
+    return [field for field, _ in request.passthrough.details]
+
+
+def test_a_breakpoint_anywhere_is_noted_for_the_providers_that_have_none() -> None:
     image = {"type": "image", "source": {"type": "url", "url": "http://x/i"}, "cache_control": {"type": "ephemeral"}}
     given = translated(messages=[{"role": "user", "content": [image]}])
-    assert [note.field for note in given.notes] == ["messages[0].content[0].cache_control"]
+    assert details(given) == ["cache_control"]
+    assert details(translated(tools=[{"name": "a", "input_schema": {}, "cache_control": {}}])) == ["cache_control"]
+    assert details(translated()) == []
 
 
 def test_images_and_documents_of_every_source() -> None:
@@ -107,15 +113,16 @@ def test_tool_results_are_a_message_before_the_rest_of_their_turn() -> None:
     )
 
 
-def test_a_block_that_no_tool_result_can_hold_is_sent_as_its_json() -> None:
+def test_a_block_of_anthropic_s_inside_a_tool_result_stays_what_it_is() -> None:
     block = {"type": "search_result", "source": "s", "title": "t", "content": []}
     given = translated(
         messages=[{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": [block]}]}]
     )
-    (result,) = given.request.messages[0].parts
+    (result,) = given.messages[0].parts
     assert isinstance(result, ToolResult)
-    assert [msgspec.json.decode(piece.text) for piece in result.content if isinstance(piece, Text)] == [block]
-    assert [note.code for note in given.notes] == ["changed"]
+    (piece,) = result.content
+    assert isinstance(piece, Opaque)
+    assert (piece.family, piece.kind, msgspec.json.decode(piece.json)) == ("anthropic", "search_result", block)
 
 
 def test_an_assistant_s_turn_keeps_its_thinking_and_the_bytes_of_its_arguments() -> None:
@@ -125,7 +132,7 @@ def test_an_assistant_s_turn_keeps_its_thinking_and_the_bytes_of_its_arguments()
         b'{"type":"thinking","thinking":"other","signature":""},'
         b'{"type":"tool_use","id":"t","name":"n","input":{"b": 1.0,  "a":1e3}}]}]}'
     )
-    assert parse(body).request.messages[1].parts == (
+    assert parse(body).messages[1].parts == (
         Reasoning("hm", "S", family="anthropic"),
         Reasoning(redacted="D", family="anthropic"),
         Reasoning("other"),
@@ -148,8 +155,8 @@ def test_tools_are_the_caller_s_own_and_anthropic_s_are_named() -> None:
             {"type": "web_search_20250305", "name": "web_search"},
         ]
     )
-    assert given.request.tools == (Tool("a", "A", schema, True), Tool("b", None, schema))
-    assert given.server_tools == ("web_search",)
+    assert given.tools == (Tool("a", "A", schema, True), Tool("b", None, schema))
+    assert details(given) == ["tools.web_search"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +169,7 @@ def test_tools_are_the_caller_s_own_and_anthropic_s_are_named() -> None:
     ],
 )
 def test_tool_choices(choice: Any, meant: ToolChoice, parallel: bool | None) -> None:
-    request = translated(tool_choice=choice).request
+    request = translated(tool_choice=choice)
     assert (request.tool_choice, request.parallel_tool_calls) == (meant, parallel)
 
 
@@ -177,7 +184,7 @@ def test_tool_choices(choice: Any, meant: ToolChoice, parallel: bool | None) -> 
     ],
 )
 def test_thinking_and_effort(fields: Any, meant: Thinking) -> None:
-    assert translated(**fields).request.thinking == meant
+    assert translated(**fields).thinking == meant
 
 
 def test_an_effort_alone_turns_no_thinking_on_at_anthropic() -> None:
@@ -190,12 +197,12 @@ def test_an_effort_alone_turns_no_thinking_on_at_anthropic() -> None:
 
 def test_a_schema_is_the_answer_s_format() -> None:
     schema = {"type": "object"}
-    request = translated(output_config={"format": {"type": "json_schema", "schema": schema}}).request
+    request = translated(output_config={"format": {"type": "json_schema", "schema": schema}})
     assert request.response_format == ResponseFormat("json_schema", schema)
 
 
 def test_routing_is_ours_and_stays_here() -> None:
-    request = translated(routing={"fallback": ["b", "b", "c"], "strategy": "cost"}, metadata={"user_id": "u"}).request
+    request = translated(routing={"fallback": ["b", "b", "c"], "strategy": "cost"}, metadata={"user_id": "u"})
     assert (request.routing, request.user) == (Routing(("b", "c"), "cost"), "u")
     assert request.passthrough is not None
     assert "routing" not in request.passthrough.fields
@@ -207,7 +214,7 @@ def test_null_is_not_said_and_never_sent_on() -> None:
 
 
 def test_an_empty_last_turn_of_the_assistant_is_left_out() -> None:
-    assert len(translated(messages=[HELLO, {"role": "assistant", "content": []}]).request.messages) == 1
+    assert len(translated(messages=[HELLO, {"role": "assistant", "content": []}]).messages) == 1
 
 
 @pytest.mark.parametrize(

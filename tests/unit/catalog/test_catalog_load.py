@@ -10,6 +10,7 @@ import pytest
 from llmwise.catalog import Builtin, Catalog, CatalogError, ModelSettings, build_catalog
 from llmwise.catalog.prices import PriceFile, read
 from llmwise.catalog.rows import read_models
+from llmwise.domain.errors import InvalidRequest
 from llmwise.domain.models import Capabilities, Rate
 
 NOW = 1_795_305_600_000  # 2026-11-22 00:00 UTC
@@ -33,7 +34,7 @@ def test_the_built_in_rows_are_sourced_and_agree_with_each_other() -> None:
     for model in BUILTIN.models:
         assert model.source
         assert model.retrieved
-        assert everything.resolve(model.id).id == model.id
+        assert everything.resolve(model.id, model.kind).id == model.id
         assert model.max_output is None or model.max_output <= model.context_window
 
 
@@ -177,7 +178,7 @@ def test_an_alias_of_an_entry_moves_another_providers_built_in_model_aside() -> 
     offered = catalog(entry, providers={"eu": "openai", "us": "openai"})
     assert offered.resolve("gpt-5.2").id == "mine"
     assert offered.resolve("eu/gpt-5.2").upstream == "gpt-5.2"
-    assert all(offered.resolve(card.id) is card for card in offered)
+    assert all(offered.get(card.id) is card for card in offered)
 
 
 def test_the_second_provider_of_a_vendor_offers_its_models_under_its_own_name() -> None:
@@ -185,7 +186,7 @@ def test_the_second_provider_of_a_vendor_offers_its_models_under_its_own_name() 
     assert offered.resolve("gpt-5.2").provider == "eu"
     assert offered.resolve("us/gpt-5.2").provider == "us"
     assert offered.resolve("eu/gpt-5.2") is offered.resolve("openai/gpt-5.2") is offered.resolve("gpt-5.2")
-    assert all(offered.resolve(card.id) is card for card in offered)
+    assert all(offered.get(card.id) is card for card in offered)
 
 
 def test_an_entry_at_the_second_provider_leaves_the_first_ones_model_reachable() -> None:
@@ -238,3 +239,21 @@ def test_a_misspelt_field_is_refused() -> None:
 def test_the_catalog_says_where_its_prices_are_from() -> None:
     empty = Builtin((), PriceFile("test", date(2026, 1, 2), {}))
     assert build_catalog(empty, (), {}, unix_ms=0).prices_source == "test, 2026-01-02"
+
+
+def test_an_embedding_model_is_told_from_a_chat_model_by_name_and_price() -> None:
+    offered = catalog(providers={"openai": "openai"})
+    card = offered.resolve("text-embedding-3-small", "embedding")
+    assert card.rate == Rate(input=20_000_000, output=0)
+    assert offered.resolve("text-embedding-3-small", None) is card
+    with pytest.raises(InvalidRequest, match="/v1/embeddings") as caught:
+        offered.resolve("text-embedding-3-small")
+    assert caught.value.code == "not_a_chat_model"
+    with pytest.raises(InvalidRequest, match="chat model") as caught:
+        offered.resolve("gpt-5.2", "embedding")
+    assert caught.value.code == "not_an_embedding_model"
+
+
+def test_an_entry_says_that_its_model_makes_vectors() -> None:
+    offered = catalog({"id": "mine", "provider": "openai", "kind": "embedding"})
+    assert offered.resolve("mine", "embedding").kind == "embedding"

@@ -489,7 +489,7 @@ def heard(data: bytes) -> ChatRequest:
         for name in ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty")
     }
     limit = request.max_completion_tokens or request.max_tokens
-    functions = [tool.function for tool in request.tools or ()]
+    functions = [tool.function for tool in request.tools or () if tool.function is not None]
     return ChatRequest(
         request.model,
         tuple(turn(message, whole) for message, whole in zip(request.messages, raw["messages"], strict=True)),
@@ -512,7 +512,11 @@ def turn(message: wire.Message, raw: dict[str, Any]) -> Message:
         parts.append(Text(part.text) if part.text is not None else Opaque("openai", part.type, json.dumps(whole)))
     if message.tool_call_id is not None:
         return Message("tool", (ToolResult(message.tool_call_id, (Text(str(content)),)),))
-    parts += [ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()]
+    parts += [
+        ToolCall(call.id, call.function.name, call.function.arguments)
+        for call in message.tool_calls or ()
+        if isinstance(call, wire.ToolCall)
+    ]
     role: Role = "system" if message.role in ("system", "developer") else message.role  # type: ignore[assignment]
     return Message(role, tuple(parts), message.name)
 

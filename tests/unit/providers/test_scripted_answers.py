@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # ships no types
+from jsonschema import Draft202012Validator
 
 from llmwise.domain.requests import ResponseFormat, Tool, ToolChoice
 from llmwise.domain.usage import TokenUsage

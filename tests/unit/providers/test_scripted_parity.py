@@ -23,7 +23,7 @@ from llmwise.domain.messages import Family, Message, Text
 from llmwise.domain.models import Capabilities, ModelCard
 from llmwise.domain.ports import Codec, Provider
 from llmwise.domain.requests import ChatRequest, Sampling, Tool, ToolChoice
-from llmwise.providers import anthropic, gemini
+from llmwise.providers import anthropic, gemini, responses
 from llmwise.providers.http import Endpoint, HttpProvider
 from llmwise.providers.openai import OpenAICodec
 from llmwise.providers.registry import Auth
@@ -38,6 +38,7 @@ pytestmark = pytest.mark.anyio
 TARGET = ModelCard("m", "scripted", "m", max_output=1000, capabilities=Capabilities(reasoning=True))
 ADAPTERS: dict[Family, tuple[Codec, str, Auth]] = {
     "openai": (OpenAICodec(), "/v1", "bearer"),
+    "responses": (responses.CODEC, "/v1", "bearer"),
     "anthropic": (anthropic.CODEC, "", "x-api-key"),
     "gemini": (gemini.CODEC, "", "x-goog-api-key"),
 }

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.json import Decoder, Encoder
 
-from llmwise.api.account import account
+from llmwise.api.account import account, with_account
 from llmwise.api.errors import anthropic_body
 from llmwise.domain.errors import GatewayError
 from llmwise.domain.events import (
@@ -33,6 +33,7 @@ from llmwise.domain.events import (
     TextDelta,
     ToolCallDelta,
     UsageReport,
+    Verbatim,
     Warned,
 )
 from llmwise.domain.messages import Family
@@ -226,7 +227,16 @@ class Blocks:
 class AnthropicStream:
     """Renders one run of the engine as Anthropic's events."""
 
-    __slots__ = ("_blocks", "_families", "_finish", "_index", "_ledger", "_refused", "_started", "_text_head")
+    __slots__ = (
+        "_blocks",
+        "_families",
+        "_finish",
+        "_index",
+        "_ledger",
+        "_refused",
+        "_started",
+        "_text_head",
+    )
 
     def __init__(self, ledger: Ledger, families: Mapping[str, Family]) -> None:
         """`families` says by a target's id what its provider speaks."""
@@ -240,11 +250,19 @@ class AnthropicStream:
         self._text_head = b""
 
     def render(self, events: Sequence[Event]) -> bytes:
-        if len(events) == 1 and self._blocks.in_text and type(events[0]) is TextDelta:  # nearly every batch of a stream
-            return self._text_head + _encode(events[0].text) + b"}}\n\n" if events[0].text else b""
+        if len(events) == 1:  # nearly every batch of a stream
+            only = events[0]
+            if type(only) is Verbatim:
+                self._started = True
+                return only.data
+            if type(only) is TextDelta and self._blocks.in_text:
+                return self._text_head + _encode(only.text) + b"}}\n\n" if only.text else b""
         out = []
         for event in events:
             match event:
+                case Verbatim():
+                    self._started = True
+                    out.append(event.data)
                 case Started():
                     out.append(self._begin(events))
                 case Finished():
@@ -265,13 +283,18 @@ class AnthropicStream:
         out = [self._begin(()), *(self._step(step) for step in self._blocks.end())]
         self._ledger.warnings += self._blocks.warnings
         reason, sequence = stop_of(self._finish, refused=self._refused)
-        fields = {
-            "type": "message_delta",
-            "delta": wire.StopDelta(reason, sequence),
-            "usage": usage_of(final),
-            "llmwise": account(self._ledger),
-        }
-        out += [_frame("message_delta", _encode(fields)), _frame("message_stop", b'{"type":"message_stop"}')]
+        if self._finish.frame is not None:
+            last = with_account(self._finish.frame, self._ledger)
+        else:
+            last = _encode(
+                {
+                    "type": "message_delta",
+                    "delta": wire.StopDelta(reason, sequence),
+                    "usage": usage_of(final),
+                    "llmwise": account(self._ledger),
+                }
+            )
+        out += [_frame("message_delta", last), _frame("message_stop", b'{"type":"message_stop"}')]
         return b"".join(out)
 
     def fail(self, error: GatewayError) -> bytes:
@@ -302,8 +325,15 @@ class AnthropicStream:
         return _frame("content_block_delta", _encode(wire.ContentBlockDelta(self._index, step)))
 
 
-def message(events: Sequence[Event], ledger: Ledger, families: Mapping[str, Family]) -> dict[str, Any]:
-    """A whole answer: Anthropic's message and the `llmwise` object."""
+def message(events: Sequence[Event], ledger: Ledger, families: Mapping[str, Family]) -> bytes:
+    """A whole answer: Anthropic's message, the provider's own where it can be passed on, and the `llmwise` object."""
+    for event in events:
+        if isinstance(event, Verbatim):
+            return with_account(event.data, ledger)
+    return _encode(_message(events, ledger, families))
+
+
+def _message(events: Sequence[Event], ledger: Ledger, families: Mapping[str, Family]) -> dict[str, Any]:
     final = ledger.final
     assert final is not None
     blocks = Blocks(ledger.id)

@@ -1,14 +1,16 @@
 """POST /v1/messages and /v1/messages/count_tokens, on the same engine as every other endpoint."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
 import msgspec
-from msgspec import Struct
 
+from llmwise.api.account import answer_headers
+from llmwise.api.admission import reserve
 from llmwise.api.anthropic.events import PING, AnthropicStream, message
-from llmwise.api.anthropic.translate import CountBody, MessagesBody, Translated, texts, to_request
+from llmwise.api.anthropic.translate import FORWARDED, CountBody, MessagesBody, texts, to_count, to_request
 from llmwise.api.errors import anthropic_body
 from llmwise.api.http import (
     JSON,
@@ -25,14 +27,18 @@ from llmwise.api.http import (
     refuse,
     respond,
 )
+from llmwise.api.intake import planned
 from llmwise.api.services import Services
 from llmwise.api.streaming import EVENT_STREAM, NO_BUFFERING, NO_CACHE, CallerWatch, stream
 from llmwise.catalog.cost import estimate_tokens
 from llmwise.domain.errors import GatewayError, InvalidJSON, InvalidRequest, Unprocessable
-from llmwise.domain.events import Event, Warned
+from llmwise.domain.events import Event
 from llmwise.domain.messages import Family
-from llmwise.domain.requests import AUTO
+from llmwise.domain.ports import TokenCounter
+from llmwise.domain.requests import AUTO, ChatRequest
+from llmwise.orchestration.handling import with_own_key
 from llmwise.orchestration.settlement import Ledger
+from llmwise.wire import anthropic as wire
 
 T = TypeVar("T")
 
@@ -51,39 +57,47 @@ async def messages(services: Services, scope: Scope, receive: Receive, send: Sen
     caller: Caller | None = None
     try:
         caller = await admit(services, scope["headers"], "chat")
-        translated = parse(await read_body(services, scope, receive))
-        request = translated.request
+        headers = scope["headers"]
+        request = parse(await read_body(services, scope, receive), forwarded(headers))
+        request, plan = await planned(services, caller.key, headers, request)
         ledger = Ledger(
             id=request_id,
             key_id=caller.key.id,
             request=request,
-            plan=services.planner.plan(request, services.view()),
+            plan=plan,
             dialect="anthropic",
             rate_of=services.catalog.rate,
             clock=services.clock,
             recorder=services.recorder,
-            keep_text=services.keep_text,
+            handling=services.handling(caller.principal),
         )
         families = _families(services, ledger)
-        ledger.warnings += _lost(translated, families)
+        await reserve(services, caller, ledger)
         watch = CallerWatch(scope, receive)
         try:
             if request.stream:
                 await stream(
                     send,
-                    services.mesh.run(request, ledger),
+                    services.continuity.run(request, ledger),
                     AnthropicStream(ledger, families),
-                    lambda: [EVENT_STREAM, NO_CACHE, NO_BUFFERING, *_identity(ledger), *caller.headers()],
+                    lambda: [
+                        EVENT_STREAM,
+                        NO_CACHE,
+                        NO_BUFFERING,
+                        *_identity(ledger),
+                        *caller.headers(),
+                        *answer_headers(ledger),
+                    ],
                     heartbeat_s=services.heartbeat_s,
                     keep_alive=PING,
                 )
             else:
                 events: list[Event] = []
-                async with aclosing(services.mesh.run(request, ledger)) as batches:
+                async with aclosing(services.continuity.run(request, ledger)) as batches:
                     async for batch in batches:
                         events += batch
-                headers = [JSON, *_identity(ledger), *caller.headers(), *_account_headers(ledger)]
-                await respond(send, 200, headers, _encode(message(events, ledger, families)))
+                headers = [JSON, *_identity(ledger), *caller.headers(), *answer_headers(ledger)]
+                await respond(send, 200, headers, message(events, ledger, families))
         finally:
             watch.stop()
     except GatewayError as error:
@@ -92,39 +106,73 @@ async def messages(services: Services, scope: Scope, receive: Receive, send: Sen
         return
 
 
-class TokenCount(Struct):
-    """https://platform.claude.com/docs/en/api/messages-count-tokens (2026-11-22). An estimate."""
-
-    input_tokens: int
+COUNTED_WITHIN_S = 10.0
+"""A provider that takes longer to count is not waited for: an estimate is of more use than a late count."""
 
 
 async def count_tokens(services: Services, scope: Scope, receive: Receive, send: Send) -> None:
-    """About how many tokens a request has: the gateway's own estimate from its text, whichever the model."""
+    """How many tokens a request has: the provider's own count where it is Anthropic's, else an estimate from the text.
+    `x-llmwise-estimated` says which."""
     request_id = services.new_request_id()
     caller: Caller | None = None
     try:
         caller = await admit(services, scope["headers"], "other")
-        body = _decode(_count_decoder, await read_body(services, scope, receive))
-        if body.model != AUTO:
-            services.catalog.resolve(body.model)
-        count = TokenCount(sum(estimate_tokens(text) for text in texts(body)) + 4 * len(body.messages))
+        raw = await read_body(services, scope, receive)
+        body = _decode(_count_decoder, raw)
+        request = to_count(body, _as_text(raw), forwarded(scope["headers"]))
+        tokens = await _counted(services, request, caller)
+        estimated = tokens is None
+        if tokens is None:
+            tokens = sum(estimate_tokens(text) for text in texts(body)) + 4 * len(body.messages)
         headers: Headers = [JSON, *((name, request_id.encode()) for name in ID_HEADERS), *caller.headers()]
-        await respond(send, 200, headers, _encode(count))
+        headers.append((b"x-llmwise-estimated", b"true" if estimated else b"false"))
+        await respond(send, 200, headers, _encode(wire.TokenCount(tokens)))
     except GatewayError as error:
         await refuse(send, error, request_id, anthropic_body, caller, id_headers=ID_HEADERS)
     except ClientGone:
         return
 
 
-def parse(body: bytes) -> Translated:
+async def _counted(services: Services, request: ChatRequest, caller: Caller) -> int | None:
+    """The provider's count; `None` where nobody counts, or not now. Raises what the caller has to put right."""
+    if request.model == AUTO or services.planner.chain(request.model) is not None:
+        return None
+    card = services.catalog.resolve(request.model)
+    provider = services.providers.get(card.provider)
+    if provider is None or provider.family != "anthropic" or not isinstance(provider, TokenCounter):
+        return None
+    try:
+        async with asyncio.timeout(COUNTED_WITHIN_S):
+            keyed = with_own_key(provider, caller.principal.own_keys.get(card.provider))
+            assert isinstance(keyed, TokenCounter), "the same provider with another key"
+            return await keyed.count_tokens(request, card)
+    except TimeoutError:
+        return None
+    except GatewayError as error:
+        if error.caller_fault and not error.retryable:
+            raise
+        return None
+
+
+def forwarded(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Of a caller's headers those that an Anthropic provider is told of."""
+    texts = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+    return [(name, value) for name, value in texts if name in FORWARDED]
+
+
+def parse(body: bytes, headers: Sequence[tuple[str, str]] = ()) -> ChatRequest:
     """Raises `InvalidRequest`, which Anthropic answers with 400 where the native API says 422."""
     given = _decode(_decoder, body)
-    translated = to_request(given, {name: bytes(raw) for name, raw in _fields.decode(body).items()})
-    for tool in translated.request.tools:
+    request = to_request(given, _as_text(body), headers)
+    for tool in request.tools:
         check_depth(tool.parameters, f"tools.{tool.name}.input_schema")
-    if translated.request.response_format is not None:
-        check_depth(translated.request.response_format.schema, "output_config.format.schema")
-    return translated
+    if request.response_format is not None:
+        check_depth(request.response_format.schema, "output_config.format.schema")
+    return request
+
+
+def _as_text(body: bytes) -> dict[str, bytes]:
+    return {name: bytes(raw) for name, raw in _fields.decode(body).items()}
 
 
 def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
@@ -143,19 +191,5 @@ def _families(services: Services, ledger: Ledger) -> dict[str, Family]:
     return {target.id: providers[target.provider].family for target in targets if target.provider in providers}
 
 
-def _lost(translated: Translated, families: dict[str, Family]) -> Sequence[Warned]:
-    """What the request lost on its way here, and the tools that some of its targets can't be given."""
-    others = [model for model, family in families.items() if family != "anthropic"]
-    why = f"only Anthropic's own models have it: not sent to {', '.join(others)}"
-    tools = [Warned("dropped", f"tools.{name}", why) for name in translated.server_tools if others]
-    return [*translated.notes, *tools]
-
-
 def _identity(ledger: Ledger) -> Headers:
     return [(name, ledger.id.encode()) for name in ID_HEADERS]
-
-
-def _account_headers(ledger: Ledger) -> Headers:
-    final = ledger.final
-    assert final is not None
-    return [(b"x-llmwise-model", final.model.encode()), (b"x-llmwise-provider", final.provider.encode())]

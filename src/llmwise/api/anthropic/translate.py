@@ -2,7 +2,8 @@
 
 Blocks are read by their type: one that is new to us, or that only Anthropic understands, stays opaque and goes back to
 its own family. Server tools are no tools of the caller's: they stay in the passthrough, which carries the whole `tools`
-field for the hop to the same family. What is lost here already is told (`Translated.notes`).
+field for the hop to the same family. Nothing is lost here: what the domain has no notion of is listed in
+`Passthrough.details`, and each target's codec sends it or tells of it.
 """
 
 import base64
@@ -14,7 +15,6 @@ from msgspec import Meta, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
 from llmwise.domain.errors import InvalidJSON, InvalidRequest
-from llmwise.domain.events import Warned
 from llmwise.domain.messages import (
     Document,
     Image,
@@ -46,6 +46,11 @@ T = TypeVar("T")
 MAX_CHAIN = 8
 OURS = frozenset({"routing"})
 """Fields that the gateway itself consumes: they never go on to a provider."""
+
+FORWARDED = ("anthropic-beta", "anthropic-version")
+"""Headers of a caller's that an Anthropic provider is told of; any other stays here."""
+
+WHY = "only Anthropic's own models take it"
 
 CITATION = "citation"
 """The kind of an opaque part that belongs to the text before it."""
@@ -90,18 +95,14 @@ class _Tool(Struct, frozen=True):
     strict: bool | None = None
 
 
+_SAID_OF_TOOLS = frozenset(("type", *_Tool.__struct_fields__))
+_SAID_OF_THINKING = frozenset(("type", "budget_tokens"))
+_SAID_OF_OUTPUT = frozenset(("effort", "format"))
+
+
 class _Kind(Struct, frozen=True):
     type: str | None = None
     name: str | None = None
-
-
-class Translated(Struct, frozen=True):
-    """`notes` say what the request lost on its way here. `server_tools` are the names of the tools that only
-    Anthropic's own models can be given."""
-
-    request: ChatRequest
-    notes: tuple[Warned, ...]
-    server_tools: tuple[str, ...]
 
 
 _KIND = Decoder(_Kind)
@@ -116,31 +117,60 @@ _TOOL_RESULT = Decoder(_ToolResult)
 _OBJECT = Decoder(dict[str, Raw])
 
 
-def to_request(body: MessagesBody, fields: dict[str, bytes]) -> Translated:
-    """`fields` are the body's top-level fields as JSON text. Raises `InvalidRequest`, naming the field."""
+def to_request(body: MessagesBody, fields: dict[str, bytes], headers: Sequence[tuple[str, str]] = ()) -> ChatRequest:
+    """`fields` are the body's top-level fields as JSON text, `headers` those in `FORWARDED`. Raises `InvalidRequest`,
+    naming the field."""
+    return _request(
+        body,
+        fields,
+        tuple(headers),
+        Sampling(body.temperature, body.top_p, body.top_k, body.max_tokens, tuple(body.stop_sequences or ())),
+        _routing(body.routing),
+        body.stream,
+    )
+
+
+def to_count(body: CountBody, fields: dict[str, bytes], headers: Sequence[tuple[str, str]] = ()) -> ChatRequest:
+    """The body of `count_tokens` as the request whose tokens are counted."""
+    return _request(body, fields, tuple(headers), Sampling(), None, stream=False)
+
+
+def _request(
+    body: wire.IncomingRequest,
+    fields: dict[str, bytes],
+    headers: tuple[tuple[str, str], ...],
+    sampling: Sampling,
+    routing: Routing | None,
+    stream: bool,
+) -> ChatRequest:
     reading = _Reading()
     messages = reading.conversation(body)
-    tools, server_tools = tools_of(body.tools)
+    tools = reading.tools(body.tools)
     output = body.output_config or wire.OutputConfig()
     metadata = body.metadata or wire.Metadata()
     choice, parallel = _tool_choice(body.tool_choice)
-    request = ChatRequest(
+    reading.settings(fields, output)
+    ours = OURS | {"messages"} if reading.misplaced else OURS
+    return ChatRequest(
         model=body.model,
         messages=messages,
-        stream=body.stream,
-        sampling=Sampling(body.temperature, body.top_p, body.top_k, body.max_tokens, tuple(body.stop_sequences or ())),
+        stream=stream,
+        sampling=sampling,
         tools=tools,
         tool_choice=choice,
         parallel_tool_calls=parallel,
         response_format=_response_format(output),
         thinking=_thinking(body.thinking, output.effort),
-        routing=_routing(body.routing),
+        routing=routing,
         user=_said(metadata.user_id),
         passthrough=Passthrough(
-            "anthropic", {name: text for name, text in fields.items() if name not in OURS and text != b"null"}
+            "anthropic",
+            {name: text for name, text in fields.items() if name not in ours and text != b"null"},
+            headers,
+            tuple(reading.details.items()),
         ),
+        verbatim=True,
     )
-    return Translated(request, tuple(reading.notes), server_tools)
 
 
 def texts(body: wire.IncomingRequest) -> list[str]:
@@ -165,16 +195,19 @@ def _spoken(part: Part) -> str:
 
 
 class _Reading:
-    """One body being read; `notes` grow on the way."""
+    """One body being read; `details` grow on the way: what only Anthropic's models can be told, and why. `misplaced`:
+    the API would refuse the messages as they stand, and they are put right."""
 
     def __init__(self) -> None:
-        self.notes: list[Warned] = []
+        self.details: dict[str, str] = {}
+        self.misplaced = False
 
     def conversation(self, body: wire.IncomingRequest) -> tuple[Message, ...]:
         if not body.messages:
             raise InvalidRequest("messages: is empty; give at least one message", param="messages")
         messages: list[Message] = []
-        system = [Text(body.system)] if isinstance(body.system, str) else [_text(text) for text in body.system or ()]
+        given = [wire.TextBlock(body.system)] if isinstance(body.system, str) else body.system or ()
+        system = [self._text(text) for text in given]
         if system:
             messages.append(Message("system", tuple(system)))
         for index, turn in enumerate(body.messages):
@@ -195,6 +228,7 @@ class _Reading:
                 return []
             raise InvalidRequest(f"{where}.content: is empty; give at least one block", param=f"{where}.content")
         results = tuple(part for part in parts if isinstance(part, ToolResult))
+        self.misplaced = self.misplaced or (results != () and not isinstance(parts[0], ToolResult))
         rest = tuple(part for part in parts if not isinstance(part, ToolResult))
         if results and role != "user":
             raise InvalidRequest(f"{where}: a tool_result belongs into a user turn", param=where)
@@ -209,7 +243,7 @@ class _Reading:
             case "text":
                 text = _read(_TEXT, raw, where)
                 cited = text.citations if isinstance(text.citations, list) else []
-                return [_text(text), *(Opaque("anthropic", CITATION, _json(citation)) for citation in cited)]
+                return [self._text(text), *(Opaque("anthropic", CITATION, _json(citation)) for citation in cited)]
             case "image":
                 image = _read(_IMAGE, raw, where)
                 return [self._image(image, where) or Opaque("anthropic", "image", _json(raw))]
@@ -226,7 +260,7 @@ class _Reading:
                 return [Reasoning(redacted=_read(_REDACTED, raw, where).data, family="anthropic")]
             case "tool_use":
                 call = _read(_TOOL_USE, raw, where)
-                self._uncached(call.cache_control, where)
+                self._cached(call.cache_control)
                 _read(_OBJECT, call.input, f"{where}.input")
                 return [ToolCall(call.id, call.name, _json(call.input))]
             case "tool_result":
@@ -239,32 +273,29 @@ class _Reading:
     def _result(self, block: _ToolResult, where: str) -> ToolResult:
         """A cache breakpoint at the result moves to its last text: the way in which adapters look for it."""
         if block.content is None or isinstance(block.content, str):
-            pieces: list[Text | Image | Document] = [Text(block.content)] if block.content else []
+            pieces: list[Text | Image | Document | Opaque] = [Text(block.content)] if block.content else []
         else:
             pieces = [self._piece(raw, f"{where}.content[{i}]") for i, raw in enumerate(block.content)]
-        if block.cache_control is not None:
-            if pieces and isinstance(last := pieces[-1], Text):
-                pieces[-1] = Text(last.text, _cache(block.cache_control))
-            else:
-                self._uncached(block.cache_control, where)
+        self._cached(block.cache_control)
+        if block.cache_control is not None and pieces and isinstance(last := pieces[-1], Text):
+            pieces[-1] = Text(last.text, _cache(block.cache_control))
         return ToolResult(block.tool_use_id, tuple(pieces), is_error=bool(block.is_error))
 
-    def _piece(self, raw: Raw, where: str) -> Text | Image | Document:
+    def _piece(self, raw: Raw, where: str) -> Text | Image | Document | Opaque:
         match _read(_KIND, raw, where).type:
             case "text":
-                return _text(_read(_TEXT, raw, where))
+                return self._text(_read(_TEXT, raw, where))
             case "image" if (image := self._image(_read(_IMAGE, raw, where), where)) is not None:
                 return image
             case "document" if (document := self._document(_read(_DOCUMENT, raw, where), raw, where)) is not None:
                 return document
             case kind:
-                self._note("changed", where, f"a block of type {kind} inside a tool result is sent as its JSON")
-                return Text(_json(raw))
+                return Opaque("anthropic", kind or "block", _json(raw))
 
     def _image(self, block: wire.ImageBlock, where: str) -> Image | None:
         """`None` for what only Anthropic can find, such as an uploaded file."""
         source = block.source
-        self._uncached(block.cache_control, where)
+        self._cached(block.cache_control)
         match source.type:
             case "base64":
                 return Image(data=_needed(source.data, f"{where}.source.data"), media_type=_said(source.media_type))
@@ -275,7 +306,7 @@ class _Reading:
 
     def _document(self, block: wire.DocumentBlock, raw: Raw, where: str) -> Document | None:
         source, name = block.source, _said(block.title)
-        self._uncached(block.cache_control, where)
+        self._cached(block.cache_control)
         extra = _read(_OBJECT, raw, where).keys() & {"citations", "context"}
         match source.type:
             case "base64":
@@ -290,34 +321,43 @@ class _Reading:
             case _:
                 return None
         for field in sorted(extra):
-            self._note("dropped", f"{where}.{field}", "documents are sent on without it")
+            self.details[f"{where}.{field}"] = WHY
         return found
 
-    def _uncached(self, control: wire.CacheControl | UnsetType | None, where: str) -> None:
+    def tools(self, given: list[Raw] | None) -> tuple[Tool, ...]:
+        """The caller's own tools. Those that Anthropic defines (web search, bash, ...) are details, and so is what a
+        tool of the caller's says beside its name, text and schema."""
+        own: list[Tool] = []
+        for index, raw in enumerate(given or ()):
+            where = f"tools[{index}]"
+            kind = _read(_KIND, raw, where)
+            if kind.type not in (None, "custom"):
+                self.details[f"tools.{kind.name or kind.type}"] = WHY
+                continue
+            tool = _read(_TOOL, raw, where)
+            own.append(Tool(tool.name, tool.description, tool.input_schema, tool.strict))
+            for field, value in _read(_OBJECT, raw, where).items():
+                if field not in _SAID_OF_TOOLS and bytes(value) not in (b"null", b"false"):
+                    self.details["cache_control" if field == "cache_control" else f"tools.{tool.name}.{field}"] = WHY
+        return tuple(own)
+
+    def settings(self, fields: dict[str, bytes], output: wire.OutputConfig) -> None:
+        """What `thinking` and `output_config` say beyond an effort, a budget and a schema."""
+        if output.effort == "max":
+            self.details["output_config.effort"] = "max is said as xhigh elsewhere"
+        for name, said in (("thinking", _SAID_OF_THINKING), ("output_config", _SAID_OF_OUTPUT)):
+            if (text := fields.get(name)) is not None and text != b"null":
+                for field, value in _read(_OBJECT, Raw(text), name).items():
+                    if field not in said and bytes(value) != b"null":
+                        self.details[f"{name}.{field}"] = WHY
+
+    def _text(self, block: wire.TextBlock) -> Text:
+        self._cached(block.cache_control)
+        return Text(block.text, _cache(block.cache_control))
+
+    def _cached(self, control: wire.CacheControl | UnsetType | None) -> None:
         if isinstance(control, wire.CacheControl):
-            self._note("dropped", f"{where}.cache_control", "breakpoints are kept at texts only")
-
-    def _note(self, code: Literal["changed", "dropped"], field: str, message: str) -> None:
-        self.notes.append(Warned(code, field, message))
-
-
-def tools_of(given: list[Raw] | None) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
-    """The caller's own tools, and the names of those that Anthropic defines (web search, bash, ...)."""
-    own: list[Tool] = []
-    server: list[str] = []
-    for index, raw in enumerate(given or ()):
-        where = f"tools[{index}]"
-        kind = _read(_KIND, raw, where)
-        if kind.type not in (None, "custom"):
-            server.append(kind.name or str(kind.type))
-            continue
-        tool = _read(_TOOL, raw, where)
-        own.append(Tool(tool.name, tool.description, tool.input_schema, tool.strict))
-    return tuple(own), tuple(server)
-
-
-def _text(block: wire.TextBlock) -> Text:
-    return Text(block.text, _cache(block.cache_control))
+            self.details["cache_control"] = "the provider has no breakpoints; most cache by themselves"
 
 
 def _cache(control: wire.CacheControl | UnsetType | None) -> Literal["5m", "1h"] | None:

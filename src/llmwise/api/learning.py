@@ -1,0 +1,105 @@
+"""From the store to estimates, policies and replays: what the optimizer's endpoints and rounds share."""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+from msgspec.json import encode
+from msgspec.structs import replace
+
+from llmwise.api.services import Services
+from llmwise.domain.requests import Goal
+from llmwise.insights.dataset import Row, rows
+from llmwise.insights.estimate import Estimates, estimate
+from llmwise.insights.policy import Policy, recommend, today_of
+from llmwise.insights.quality import judged_by, qualities
+from llmwise.routing.classifier import classify
+from llmwise.storage.insights import Document, Signal
+from llmwise.storage.rows import SettledRequest
+
+MOST_REQUESTS = 100_000
+"""The newest so many are learned from: a minute's work, and more than any interval needs."""
+
+DAY_MS = 86_400_000
+
+
+class Logs(Struct, frozen=True):
+    """Settled single answers of some days, oldest first, and what was said of them."""
+
+    settled: Sequence[SettledRequest]
+    signals: Sequence[Signal]
+
+    def rows(self) -> list[Row]:
+        return list(rows(((one.request, one.attempts) for one in self.settled), judged_by(self.settled, self.signals)))
+
+    def quality(self) -> dict[str, float]:
+        """Known qualities by request."""
+        return qualities(self.settled, self.signals)
+
+
+async def logs(services: Services, days: float, *, limit: int = MOST_REQUESTS, texts: bool = False) -> Logs:
+    """What was settled in the last days, read after all that is waiting was written. A request whose model was named
+    has its task type from its text, where that is kept."""
+    await services.writer.flush()
+    now_ms = services.clock.unix_ms()
+    since_ms = now_ms - round(days * DAY_MS)
+    settled = await services.store.settled_between(since_ms, now_ms + 1, limit, texts=texts)
+    signals = await services.store.signals_since(since_ms)
+    return Logs(await asyncio.to_thread(typed, settled), signals)
+
+
+def typed(settled: Sequence[SettledRequest]) -> list[SettledRequest]:
+    """Classified where nobody has, as far as the text is there."""
+    return [
+        replace(one, request=replace(one.request, task_type=classify(one.request.prompt).task_type))
+        if one.request.task_type is None and one.request.prompt
+        else one
+        for one in settled
+    ]
+
+
+async def estimated(found: Logs) -> Estimates:
+    return await asyncio.to_thread(lambda: estimate(found.rows()))
+
+
+def proposed(services: Services, estimates: Estimates, goal: Goal, *, use_policy: bool = True) -> Policy:
+    """The policy that the estimates speak for. With `use_policy` the administrator's settings hold: which models may be
+    used, by how much quality may fall, and that what is in force is today's."""
+    control = services.steering.control
+    settings = control.settings
+    today: Mapping[str, str] = {}
+    points = settings.guard_points
+    if use_policy:
+        if settings.models is not None:
+            kept = {key: cell for key, cell in estimates.cells.items() if cell.model in settings.models}
+            now = today_of(estimates)
+            # Today's model is compared with, also where it may not be used any more.
+            kept |= {(task, model): estimates.cells[task, model] for task, model in now.items()}
+            estimates = replace(estimates, cells=kept)
+        adopted = services.steering.rollout.adopted.get(goal)
+        if adopted is not None:
+            today = {
+                task: row.primary for task, row in adopted.tasks.items() if (task, row.primary) in estimates.cells
+            }
+    return recommend(estimates, goal, today, services.clock.unix_ms(), points=points)
+
+
+async def keep(services: Services, policy: Policy) -> None:
+    """A version, to be adopted later. The same content is the same version, kept once."""
+    body = encode(policy).decode()
+    now_ms = services.clock.unix_ms()
+    await services.store.change_document("policy", policy.version, now_ms, lambda old: old or body)
+
+
+async def note(services: Services, what: str, *, goal: str, version: str | None, by: str, why: str) -> None:
+    """An event: who changed what is in force, and why."""
+    now_ms = services.clock.unix_ms()
+    id = new_id("evt", now_ms)
+    body = encode({"id": id, "at_ms": now_ms, "what": what, "goal": goal, "version": version, "by": by, "why": why})
+    await services.store.put_document(Document("event", id, now_ms, now_ms, body.decode()))
+
+
+def new_id(prefix: str, now_ms: int) -> str:
+    """Sorts by its time."""
+    return f"{prefix}_{now_ms:012x}{random.getrandbits(48):012x}"
