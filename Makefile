@@ -21,9 +21,10 @@ check: $(VENV)/.dev                    ## ruff, mypy --strict, import contracts
 bench: $(VENV)/.dev                    ## this gateway beside LiteLLM, TensorZero and nginx, CPU per request first
 	@bash bench/rig/run.sh
 
-chaos: $(VENV)/.dev                    ## kill -9 of the gateway and of PostgreSQL under load, ten rounds of a minute each
+chaos: $(VENV)/.dev                    ## kill -9 of gateway, workers, PostgreSQL and Valkey under load, ten rounds of a minute
 	@$(BIN)/python -m tests.chaos.durability --rate 500 --seconds 60 --rounds 10
-	@$(BIN)/python -m tests.chaos.durability --rate 500 --seconds 60 --rounds 10 --postgresql
+	@$(BIN)/python -m tests.chaos.durability --rate 500 --seconds 60 --rounds 10 --workers 2 --postgresql --valkey
+	@$(BIN)/python -m tests.chaos.outage --rate 300 --minutes 10
 
 docs: $(VENV)/.dev                     ## docs/reference, generated from the code
 	@$(BIN)/python -m docs.generate

@@ -1,6 +1,6 @@
 """How long an import takes and how much memory: a million rows of LiteLLM's spend log, or of another format.
 
-    python -m bench.audit_import --rows 1000000 [--format litellm-json|litellm-array|requests|openai-csv] [--prompts]
+    python bench/audit_import.py --rows 1000000 [--format litellm-json|litellm-array|requests|openai-csv] [--prompts]
 
 Makes the file, then runs the command `llmwise audit import` on it in a process of its own, once and once more, and
 reports wall time, peak resident memory and what the command said. `--prompts` adds a question to each row, of 1,000
@@ -65,8 +65,7 @@ def write(path: Path, format: str, rows: int, prompts: bool) -> None:
             for number in range(rows):
                 start = 1_790_812_800 + number // 100 * 60
                 counts = f"{draw.randint(1, 9)}.0,gpt-4o,{draw.randint(900, 9999)}.0,50.0,64.0"
-                file.write(f"{start},{start + 60},proj_{number % 100},{counts}
-")
+                file.write(f"{start},{start + 60},proj_{number % 100},{counts}\n")
             return
         separator = ",\n" if format == "litellm-array" else "\n"
         file.write("[" if format == "litellm-array" else "")
@@ -85,8 +84,8 @@ def write(path: Path, format: str, rows: int, prompts: bool) -> None:
         file.write("]" if format == "litellm-array" else "\n")
 
 
-def measured(command: list[str], folder: Path) -> tuple[float, float, str]:
-    """(seconds, MB at the peak, what it printed)."""
+def measured(command: list[str], folder: Path) -> tuple[str, str]:
+    """(time and memory, what it printed)."""
     started = time.monotonic()
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -95,7 +94,8 @@ def measured(command: list[str], folder: Path) -> tuple[float, float, str]:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{command}: exit code {process.returncode}")
-    return time.monotonic() - started, usage.ru_maxrss / 1024, said
+    wall, cpu = time.monotonic() - started, usage.ru_utime + usage.ru_stime
+    return f"{wall:.1f} s ({cpu:.1f} s of CPU), {usage.ru_maxrss / 1024:.0f} MB at the peak", said
 
 
 def main() -> None:
@@ -115,12 +115,11 @@ def main() -> None:
         print(f"{given.rows:,} rows of {given.format}, {file.stat().st_size / 1e6:,.0f} MB")
         command = [sys.executable, "-m", "llmwise", "audit", "import", str(file), "--config", str(config), "--json"]
         for run in ("first", "second", "second, read again"):
-            seconds, megabytes, said = measured([*command, *(["--again"] if "again" in run else [])], folder)
-            counts = {k: v for k, v in json.loads(said)["files"][0].items() if isinstance(v, int)}
-            print(f"{run}: {seconds:.1f} s, {megabytes:.0f} MB at the peak; {counts}")
+            took, said = measured([*command, *(["--again"] if "again" in run else [])], folder)
+            counts = {k: v for k, v in json.loads(said)["files"][0].items() if type(v) is int and v}
+            print(f"{run}: {took}; {counts}")
         report = [sys.executable, "-m", "llmwise", "audit", "report", "--json", "--config", str(config)]
-        seconds, megabytes, _ = measured(report, folder)
-        print(f"report: {seconds:.1f} s, {megabytes:.0f} MB at the peak")
+        print(f"report: {measured(report, folder)[0]}")
 
 
 if __name__ == "__main__":

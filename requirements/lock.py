@@ -1,4 +1,5 @@
-"""Writes run.txt and dev.txt: every package that `make run` and `make test` install, at one version, with hashes.
+"""Writes run.txt, dev.txt and container.txt: every package that `make run`, `make test` and the container (`deploy`)
+install, at one version, with hashes.
 
 Run it (`make lock`) after a change to pyproject.toml's dependencies. Needs pip-tools.
 """
@@ -8,7 +9,11 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SETS = {"run": ("build", "gateway", "local"), "dev": ("build", "gateway", "local", "dev")}
+SETS = {
+    "run": ("build", "gateway", "local"),
+    "container": ("build", "gateway", "postgres", "valkey"),
+    "dev": ("build", "gateway", "local", "dev"),
+}
 
 
 def main() -> None:

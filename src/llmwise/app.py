@@ -7,14 +7,16 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from uuid import uuid4
 
-from msgspec import Struct
+from msgspec import DecodeError, Struct
 
-from llmwise.api.auth import Authenticator
+from llmwise.api.auth import Authenticator, unreadable
 from llmwise.api.limits import RateLimiter
+from llmwise.api.rounds import Rounds
 from llmwise.api.server import Gateway
 from llmwise.api.services import Edge, Services
 from llmwise.catalog.load import load as load_catalog
@@ -24,17 +26,23 @@ from llmwise.clock import SystemClock, new_request_id
 from llmwise.config import Config, ConfigError, ProviderSettings, cache_directory, environment
 from llmwise.config import load as load_config
 from llmwise.discovery import with_discovered
-from llmwise.domain.errors import UnknownModel
+from llmwise.domain.errors import CallerError, UnknownModel
+from llmwise.domain.models import Kind
 from llmwise.domain.ports import Clock, Codec, Provider
+from llmwise.domain.requests import AUTO
 from llmwise.domain.validation import did_you_mean
+from llmwise.insights.control import Steering
 from llmwise.orchestration.compose import Composer, Composition, CompositionError, compositions_of
 from llmwise.orchestration.continuity import Continuity
+from llmwise.orchestration.handling import Handling
 from llmwise.orchestration.mesh import Mesh
 from llmwise.orchestration.prompts import BUILT_IN, NAMES, Prompts
+from llmwise.orchestration.redaction import redactor
 from llmwise.providers import anthropic, gemini, responses
 from llmwise.providers.by_model import ByModel
 from llmwise.providers.http import Endpoint, HttpProvider
 from llmwise.providers.local.provider import LocalProvider
+from llmwise.providers.minilm.provider import MiniLMProvider
 from llmwise.providers.openai import OpenAICodec
 from llmwise.providers.registry import VENDORS
 from llmwise.providers.scripted import Script, ScriptedProvider, ScriptError, load_script
@@ -42,8 +50,11 @@ from llmwise.providers.transport import Transport
 from llmwise.routing.chains import ChainError, chains_of
 from llmwise.routing.planner import Planner
 from llmwise.state.memory import MemoryState
-from llmwise.state.port import Purse, SharedState, Spent
+from llmwise.state.port import OPENING_S, Purse, SharedState, Spent
 from llmwise.state.turns import MemoryTurns
+from llmwise.storage.errors import StorageUnavailable
+from llmwise.storage.keeper import Keeper, RetentionSettings
+from llmwise.storage.sealing import Sealer, SealingError
 from llmwise.storage.spool import Spool
 from llmwise.storage.store import Store
 from llmwise.storage.writer import Writer
@@ -80,20 +91,42 @@ class Runtime:
         self.state = open_state(config, self.clock, self._spent)
         self.turns = MemoryTurns(config.continuity, self.clock.monotonic)
         self.metrics = Metrics()
-        self.writer = Writer(store, self.clock, spool=spool)
+        self.writer = Writer(store, self.clock, spool=spool, on_replayed=self.state.replayed)
         self.authenticator = Authenticator(store, self.clock)
+        self.steering = Steering(store)
+        self.rounds: Rounds | None = None
+        self.keeper = Keeper(
+            store,
+            self.clock,
+            RetentionSettings(config.storage.keep_text_days, config.storage.keep_records_days),
+        )
         self._opened: dict[str, Opened] = {}
         self._writing: asyncio.Task[None] | None = None
         self._sharing: asyncio.Task[None] | None = None
+        self._learning: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to write records. The store is migrated already."""
         self._writing = asyncio.create_task(self.writer.run(), name="writer")
         self._sharing = asyncio.create_task(self.state.run(), name="state")
+        self._keeping = asyncio.create_task(self.keeper.run(), name="retention")
         await self.state.ready(CONNECT_S)
+
+    async def learn(self, services: Callable[[], Services]) -> None:
+        """Begin the optimizer's rounds, with what steers Auto read once; `services` gives those in force."""
+        self.rounds = Rounds(services, uuid4().hex, self.config.alerts, self.config.quality)
+        await self.rounds.refresh()
+        self._learning = asyncio.create_task(self.rounds.run(), name="rounds")
 
     async def stop(self, drain_s: float) -> None:
         """Write what is settled, let go of the providers and of the database."""
+        if self._learning is not None:
+            self._learning.cancel()
+            await asyncio.wait([self._learning])
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
         await self.writer.drain(drain_s)
         await self.state.close(drain_s)
         if self._sharing is not None:
@@ -106,7 +139,8 @@ class Runtime:
 
     async def _spent(self, purse: Purse, since_ms: int) -> int:
         """What the ledger says, after all that this process has settled is in it."""
-        await self.writer.flush()
+        if not await self.writer.flush(OPENING_S / 2):
+            raise StorageUnavailable(self.store.url, "it is behind with the records", "wait until it has caught up")
         return await self.store.spent(purse.account_id, purse.owner if purse.kind == "key" else None, since_ms)
 
     async def configure(self, config: Config) -> Services:
@@ -114,12 +148,18 @@ class Runtime:
         catalog = catalog_of(config, self.clock.unix_ms())
         planner = planner_of(config, catalog)
         compositions, prompts = compositions_in(config, catalog), prompts_of(config)
+        sealer = sealer_of(config)
+        _check_helpers(config, catalog)
         opened = {name: self._open(name, settings, config) for name, settings in config.providers.items()}
         gone = [old for name, old in self._opened.items() if opened.get(name) is not old]
         self._opened = opened
         self.state.settings = config.breaker
         self.turns.settings = config.continuity
         self.config = config
+        if self.rounds is not None:
+            self.rounds.alerts, self.rounds.quality = config.alerts, config.quality
+        self.authenticator.open_key = unreadable if sealer is None else sealer.open
+        self.authenticator.forget()
         providers = {name: entry.provider for name, entry in opened.items()}
         mesh = Mesh(providers, self.state, config.timeouts)
         services = Services(
@@ -132,6 +172,7 @@ class Runtime:
             store=self.store,
             writer=self.writer,
             recorder=Recorders(self.writer, self.metrics),
+            steering=self.steering,
             authenticator=self.authenticator,
             limiter=RateLimiter(config.limits, self.state),
             clock=self.clock,
@@ -139,7 +180,11 @@ class Runtime:
             providers=providers,
             new_request_id=new_request_id,
             edge=Edge(config.server.max_body_bytes, config.server.body_read_s),
-            keep_text=config.storage.keep_text,
+            kept=Handling(config.storage.keep_text, redact=redactor(config.privacy.redact)),
+            sealer=sealer,
+            memory=config.memory,
+            copilot=config.copilot,
+            retention=self.keeper.settings,
             margin=config.credits.margin,
         )
         if gone:
@@ -176,11 +221,15 @@ def open_state(config: Config, clock: Clock, spent: Spent) -> SharedState:
 
 def catalog_of(config: Config, unix_ms: int) -> Catalog:
     """The models that a configuration offers. Raises `ConfigError`."""
+    prices = Path(config.catalog.prices) if config.catalog.prices else None
     vendors = {name: vendor_of(name, settings) for name, settings in config.providers.items()}
     try:
-        return load_catalog(config.models, vendors, unix_ms=unix_ms)
+        return load_catalog(config.models, vendors, unix_ms=unix_ms, prices_file=prices)
     except CatalogError as error:
         raise ConfigError(f"{config.source or 'environment'}: {error}") from error
+    except (OSError, DecodeError) as error:
+        advice = "write it by `llmwise catalog update --apply`, or take the key out"
+        raise ConfigError(f"{config.source}: catalog.prices = {str(prices)!r}: {error}; {advice}") from error
 
 
 def planner_of(config: Config, catalog: Catalog) -> Planner:
@@ -210,6 +259,30 @@ def compositions_in(config: Config, catalog: Catalog) -> dict[str, Composition]:
         raise ConfigError(f"{config.source or 'environment'}: {error}") from error
 
 
+def sealer_of(config: Config) -> Sealer | None:
+    """What accounts' provider keys are encrypted with; `None` without a master key. Raises `ConfigError`."""
+    try:
+        return Sealer(config.secrets.keys) if config.secrets.keys else None
+    except SealingError as error:
+        raise ConfigError(f"{config.source or 'environment'}: secrets.keys: {error}") from error
+
+
+def _check_helpers(config: Config, catalog: Catalog) -> None:
+    """The models that the gateway asks for its own ends are on offer. Raises `ConfigError`."""
+    helpers: tuple[tuple[str, str | None, Kind], ...] = (
+        ("memory.model", config.memory.model, "embedding"),
+        ("copilot.model", config.copilot.model, "chat"),
+        ("quality.judge", config.quality.judge, "chat"),
+    )
+    for key, name, kind in helpers:
+        if name is None or (kind == "chat" and name == AUTO):
+            continue
+        try:
+            catalog.resolve(name, kind)
+        except CallerError as error:
+            raise ConfigError(f"{config.source or 'environment'}: {key} = {name!r}: {error.message}") from error
+
+
 def prompts_of(config: Config) -> Prompts:
     """The built-in texts, with the configuration's own in place. Raises `ConfigError`."""
     try:
@@ -224,6 +297,8 @@ def check(config: Config, unix_ms: int) -> None:
     """Everything that can be wrong with a configuration before anything is opened. Raises `ConfigError`."""
     planner_of(config, catalog_of(config, unix_ms))
     prompts_of(config)
+    sealer_of(config)
+    _check_helpers(config, catalog_of(config, unix_ms))
     for name, settings in config.providers.items():
         if settings.kind == "scripted":
             _script(name, settings)
@@ -231,7 +306,7 @@ def check(config: Config, unix_ms: int) -> None:
 
 def vendor_of(name: str, settings: ProviderSettings) -> str:
     """Which vendor's models a provider offers: by its name, or by its kind."""
-    if settings.kind in ("local", "scripted", "anthropic", "gemini"):
+    if settings.kind in ("local", "minilm", "scripted", "anthropic", "gemini"):
         return settings.kind
     if settings.kind == "responses" and name not in VENDORS:
         return "openai"  # whose API it is
@@ -243,6 +318,8 @@ def open_provider(name: str, settings: ProviderSettings, connect_s: float) -> Pr
     match settings.kind:
         case "scripted":
             return ScriptedProvider(name, _script(name, settings))
+        case "minilm":
+            return MiniLMProvider(name)
         case "local":
             return LocalProvider(
                 name,
@@ -300,6 +377,7 @@ def asgi(config: Config) -> Gateway:
     async def lifespan(gateway: Gateway) -> AsyncIterator[None]:
         runtime = await open_runtime(config)
         gateway.services = await runtime.configure(await with_discovered(config))
+        await runtime.learn(lambda: in_force(gateway))
         loop = asyncio.get_running_loop()
         reloads: set[asyncio.Task[None]] = set()
 
@@ -330,6 +408,12 @@ def asgi(config: Config) -> Gateway:
             await runtime.stop(config.server.drain_s)
 
     return Gateway(lifespan)
+
+
+def in_force(gateway: Gateway) -> Services:
+    """The services of the configuration in force."""
+    assert gateway.services is not None, "they are made before anything asks"
+    return gateway.services
 
 
 ENDING_AT = 0.9

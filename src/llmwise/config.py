@@ -18,8 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from llmwise.api.limits import CreditSettings, LimitSettings
-from llmwise.api.native.copilot import CopilotSettings
-from llmwise.api.remembering import MemorySettings
+from llmwise.catalog.load import CatalogSettings
 from llmwise.catalog.rows import ModelSettings
 from llmwise.domain.validation import (
     Misfit,
@@ -32,9 +31,12 @@ from llmwise.domain.validation import (
     value_at,
     words_at,
 )
+from llmwise.insights.settings import AlertSettings, QualitySettings
 from llmwise.orchestration.compose import BlendSettings, CascadeSettings
+from llmwise.orchestration.copilot import CopilotSettings
 from llmwise.orchestration.deadlines import TimeoutSettings
 from llmwise.orchestration.redaction import PatternError, PrivacySettings, redactor
+from llmwise.orchestration.remembering import MemorySettings
 from llmwise.providers.local.weights import default_cache
 from llmwise.providers.registry import VENDORS
 from llmwise.routing.auto import GUIDE_MAP, AutoSettings
@@ -43,7 +45,7 @@ from llmwise.routing.chains import ChainSettings
 from llmwise.state.port import StateSettings
 from llmwise.state.turns import ContinuitySettings
 
-Kind: TypeAlias = Literal["openai", "responses", "anthropic", "gemini", "local", "scripted"]
+Kind: TypeAlias = Literal["openai", "responses", "anthropic", "gemini", "local", "minilm", "scripted"]
 
 DEFAULT_DIRECTORY = Path.home() / ".llmwise"
 DEFAULT_PORT = 8080
@@ -150,6 +152,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     state: StateSettings = StateSettings()
     providers: dict[str, ProviderSettings] = {}
     models: list[ModelSettings] = []
+    catalog: CatalogSettings = CatalogSettings()
     breaker: BreakerSettings = BreakerSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
     auto: AutoSettings = AutoSettings()
@@ -164,6 +167,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     privacy: PrivacySettings = PrivacySettings()
     memory: MemorySettings = MemorySettings()
     copilot: CopilotSettings = CopilotSettings()
+    alerts: AlertSettings = AlertSettings()
+    quality: QualitySettings = QualitySettings()
     source: str | None = None
 
 
@@ -231,6 +236,8 @@ def _checked(config: Config, environ: Mapping[str, str] | None) -> Config:
         ("continuity.max_bytes", config.continuity.max_bytes, 0, 1 << 40),
         ("auto.max_fallbacks", config.auto.max_fallbacks, 0, 8),
         ("auto.min_confidence", config.auto.min_confidence, 0, 1),
+        ("quality.share", config.quality.share, 0, 1),
+        ("quality.max_usd_per_day", config.quality.max_usd_per_day, 0, 10_000),
     ):
         if not least <= value <= most:
             raise wrong(path, value, f"must be between {least} and {most}")
@@ -268,12 +275,20 @@ def _checked(config: Config, environ: Mapping[str, str] | None) -> Config:
         storage=_storage(config.storage, environ, folder, wrong),
         state=state,
         secrets=_secrets(config.secrets, environ, folder, wrong),
+        alerts=_alerts(config.alerts, environ, folder, wrong),
+        catalog=CatalogSettings(config.catalog.prices and str(folder / Path(config.catalog.prices).expanduser())),
     )
 
 
-def _secrets(
-    settings: SecretSettings, environ: Mapping[str, str] | None, folder: Path, wrong: Any
-) -> SecretSettings:
+def _alerts(settings: AlertSettings, environ: Mapping[str, str] | None, folder: Path, wrong: Any) -> AlertSettings:
+    """With the secret looked up."""
+    if settings.webhook is not None and not _is_address(settings.webhook, ("http", "https")):
+        raise wrong("alerts.webhook", settings.webhook, "must begin with http:// or https:// and name a host")
+    secret = None if environ is None else _secret(settings.secret, "alerts.secret", environ, folder, wrong)
+    return msgspec.structs.replace(settings, secret=secret)
+
+
+def _secrets(settings: SecretSettings, environ: Mapping[str, str] | None, folder: Path, wrong: Any) -> SecretSettings:
     if environ is None:
         return SecretSettings()
     found = []
@@ -342,7 +357,8 @@ def _provider(
 ) -> ProviderSettings:
     path = f"providers.{name}"
     row = VENDORS.get(name)
-    kind = settings.kind or (row.family if row is not None else "local" if name == "local" else None)
+    own: Kind | None = "local" if name == "local" else "minilm" if name == "minilm" else None
+    kind = settings.kind or (row.family if row is not None else own)
     if kind is None:
         raise wrong(
             f"{path}.kind", None, f"say which kind: one of {', '.join(get_args(Kind))}{did_you_mean(name, VENDORS)}"

@@ -35,7 +35,8 @@ UNLIMITED = "[limits]\n" + "".join(
 
 PATIENT = {"connect_s": 5.0, "first_event_s": 20.0, "idle_s": 20.0, "total_s": 40.0, "answer_s": 20.0}
 HASTY = {"connect_s": 5.0, "first_event_s": 0.3, "idle_s": 0.3, "total_s": 20.0, "answer_s": 0.3}
-NEVER_OPENS = "[breaker]\nfailures = 1000\nhard_down_s = 0.001\n"
+NEVER_OPENS = "[breaker]\nfailures = 1000\nopen_s = 0.001\nhard_down_s = 0.001\n"
+"""A probe that fails opens its circuit for `open_s`, whatever opened it first: that is short here too."""
 
 
 def configuration(urls: Sequence[str], timeouts: Mapping[str, float], breaker: str = NEVER_OPENS) -> str:
@@ -70,6 +71,12 @@ class Served:
         return self._gateway.services
 
     @property
+    def state(self) -> MemoryState:
+        state = self.services.state
+        assert isinstance(state, MemoryState)
+        return state
+
+    @property
     def in_flight(self) -> int:
         return self._gateway.in_flight
 
@@ -79,10 +86,8 @@ class Served:
         for server in self.servers:
             server.set_script(script)
             server.journal.clear()
-        state = self.services.state
-        assert isinstance(state, MemoryState)
-        state._breakers.clear()
-        state._health.clear()
+        self.state._breakers.clear()
+        self.state._health.clear()
 
     def reached(self, dialect: str) -> tuple[int, ...]:
         """How many requests came to each server in this dialect."""

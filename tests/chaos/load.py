@@ -7,43 +7,57 @@ known which answers came whole.
 import asyncio
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
+
+QUESTION = "What is up, %08d?"
+"""Each is asked once, with a number of its own, by which the provider and the records can be compared."""
 
 
 @dataclass
 class Heard:
     """What the callers heard. `answered` holds the ids of requests whose answer came whole with status 200, `broken`
     those whose answer began and did not end, `refused` other statuses; `unheard` counts requests without a byte of an
-    answer, which a caller may safely ask again."""
+    answer, which a caller may safely ask again. With each refusal: when it was asked (monotonic)."""
 
     answered: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    refused: list[tuple[str, int, bytes]] = field(default_factory=list)
+    refused: list[tuple[str, int, bytes, float]] = field(default_factory=list)
     unheard: int = 0
 
 
 class Load:
-    """`callers` connections, each asking again as soon as it is answered, or `rate` requests a second in all."""
+    """`callers` connections, each asking again as soon as it is answered, or `rate` requests a second in all. Loads
+    of one gateway share their `numbers`."""
 
-    def __init__(self, port: int, key: str, model: str, callers: int = 16, rate: float | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        key: str,
+        model: str,
+        callers: int = 16,
+        rate: float | None = None,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
         self.heard = Heard()
         self._port = port
         self._pause_s = callers / rate if rate else 0.0
         self._callers = callers
         self._stopping = False
+        self._numbers = count() if numbers is None else numbers
         self._requests = [_request(port, key, model, stream) for stream in (False, True)]
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for number in range(self._callers):
-                group.create_task(self._call(number))
+            for _ in range(self._callers):
+                group.create_task(self._call())
 
     def stop(self) -> None:
         """Each caller hears its answer out, and asks no more."""
         self._stopping = True
 
-    async def _call(self, number: int) -> None:
-        count = number
+    async def _call(self) -> None:
         due = time.monotonic()
         while not self._stopping:
             try:
@@ -53,8 +67,8 @@ class Load:
                 continue
             try:
                 while not self._stopping:
-                    count += 1
-                    writer.write(self._requests[count % 2])
+                    asked = next(self._numbers)
+                    writer.write(self._requests[asked % 2] % (QUESTION.encode() % asked))
                     if not await self._hear(reader):
                         break
                     if self._pause_s:
@@ -65,7 +79,7 @@ class Load:
 
     async def _hear(self, reader: asyncio.StreamReader) -> bool:
         """One answer; whether the connection may be used again."""
-        heard = self.heard
+        heard, asked_at = self.heard, time.monotonic()
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
         except (OSError, asyncio.IncompleteReadError):
@@ -85,7 +99,7 @@ class Load:
             heard.broken.append(id)
             return False
         if status != 200:
-            heard.refused.append((id, status, body))
+            heard.refused.append((id, status, body, asked_at))
         elif not whole:
             heard.broken.append(id)
         else:
@@ -94,10 +108,12 @@ class Load:
 
 
 def _request(port: int, key: str, model: str, stream: bool) -> bytes:
-    question = {"model": model, "messages": [{"role": "user", "content": "What is up?"}], "stream": stream}
+    """With `%s` where the question goes, which always has the same length."""
+    question = {"model": model, "messages": [{"role": "user", "content": "%s"}], "stream": stream}
     body = json.dumps(question).encode()
+    size = len(body) - len("%s") + len(QUESTION % 0)
     head = (
         f"POST /api/v1/chat HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {key}\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"content-type: application/json\r\ncontent-length: {size}\r\n\r\n"
     )
     return head.encode() + body

@@ -161,7 +161,7 @@ async def test_a_caller_that_leaves_while_a_first_target_fails_asks_no_second_on
 
 async def test_a_probe_whose_caller_leaves_lets_the_next_one_probe(patient: Served) -> None:
     patient.play(faults.Stall(model="*-1", after=2, nth=1))
-    state = patient.services.state
+    state = patient.state
     for _ in range(state.settings.failures):
         state.report("openai-1", "failure")
     state._breakers["openai-1"] = replace(state._breakers["openai-1"], until=0.0)  # the pause is over

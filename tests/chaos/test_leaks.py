@@ -140,6 +140,6 @@ async def test_a_thousand_faults_leave_no_task_and_no_socket_behind_and_lose_no_
             total = (await served.client.get("/api/v1/history")).json()["total"] - recorded
             assert ends["answered"] <= total <= FAULTS
             assert await quiet(served) == before
-            assert not [b for b in served.services.state._breakers.values() if b.phase == "half_open"]
+            assert not [b for b in served.state._breakers.values() if b.phase == "half_open"]
             for provider in served.services.providers.values():
                 assert not provider._transport._open  # type: ignore[attr-defined]  # an HttpProvider, each of them

@@ -236,3 +236,17 @@ def test_what_a_gateway_refuses_is_one_line(caller: Caller, command: str) -> Non
     done = here(command, "hi", "-m", "gpt-5.22", environ=caller)
     assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
     assert "'gpt-5.2'" in done.stderr
+
+
+def test_workers_do_not_each_run_the_local_model(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "llmwise.toml", {"providers": {"local": {}}})
+    for arguments, advice in (
+        (("--config", str(config)), "leave [providers.local] out"),
+        ((), "write a configuration"),
+    ):
+        done = here("serve", "--workers", "2", "--port", "0", *arguments, environ={"HOME": str(tmp_path)})
+        assert (done.exit_code, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("llmwise: 2 workers would run the local model 2 times: ")
+        assert advice in line
+    assert [file.name for file in tmp_path.iterdir()] == ["llmwise.toml"]

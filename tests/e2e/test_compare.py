@@ -302,13 +302,9 @@ def test_what_is_wrong_is_named(
     assert not mock.requests
 
 
-def test_what_is_not_built_yet_is_said(client: httpx.Client, mock: ScriptedServer) -> None:
-    answer = ask(client, models=PAIR, semantic_memory=True, conversation_id="c1")
-    assert [(one["code"], one["field"]) for one in answer["warnings"]] == [
-        ("not_built", "semantic_memory"),
-        ("not_built", "conversation_id"),
-    ]
-    assert answer["conversation_id"] == "c1"
+def test_without_a_memory_who_asks_for_it_is_told(client: httpx.Client, mock: ScriptedServer) -> None:
+    answer = ask(client, models=PAIR, semantic_memory=True)
+    assert [(one["code"], one["field"]) for one in answer["warnings"]] == [("memory_not_set_up", "semantic_memory")]
     assert stream(client, models=PAIR, semantic_memory=True)[-1]["warnings"][0]["field"] == "semantic_memory"
 
 

@@ -346,7 +346,7 @@ def test_a_request_is_in_the_history_as_soon_as_it_is_answered(client: httpx.Cli
     play(mock, DOWN, defaults={"text": "The answer.", "usage": {"input": 10, "output": 20}})
     answer = ask(client, messages=[{"role": "user", "content": "A question."}], routing=CHAIN)
     history = client.get("/api/v1/history").json()
-    assert set(history) == {"total", "items", "limit", "offset"}
+    assert set(history) == {"total", "total_exact", "items", "limit", "offset"}
     assert (history["limit"], history["offset"]) == (20, 0)
     (item,) = [item for item in history["items"] if item["id"] == answer["id"]]
     assert (item["prompt"], item["answer"]) == ("A question.", "The answer.")

@@ -5,6 +5,7 @@ from typing import Any
 from msgspec.json import Encoder
 
 from llmwise.api.http import Headers
+from llmwise.domain.events import Routed
 from llmwise.domain.money import NANO_PER_USD, to_usd
 from llmwise.orchestration.settlement import Ledger
 
@@ -44,18 +45,25 @@ def answer_headers(ledger: Ledger) -> Headers:
     Before a stream's first byte it says what is known by then: the model that has begun to answer, and the steps and
     losses so far. The cost is known at the end, and so a whole answer's alone; without a price there is none.
     """
-    record = ledger.record
-    taken = [*ledger.steps, *(step for branch in ledger.branches for step in branch.steps)]
-    answered = [step.model for step in taken if step.status == "success"]
-    by_id = {planned.target.id: planned.target for planned in ledger.plan.attempts}
-    target = by_id.get(answered[-1] if answered else "", ledger.plan.attempts[0].target)
-    steps = [f"{step.model}={step.status}{f'({step.reason})' if step.reason else ''}" for step in taken]
-    fields = {
-        "x-llmwise-model": target.id,
-        "x-llmwise-provider": target.provider,
-        "x-llmwise-route": ",".join(steps) or target.id,
-        "x-llmwise-warnings": str(len(ledger.all_warnings())),
-    }
+    record, plan = ledger.record, ledger.plan
+    steps = ledger.steps
+    if ledger.branches:
+        steps = steps + [step for branch in ledger.branches for step in branch.steps]
+    target = plan.attempts[0].target
+    for step in reversed(steps):
+        if step.status == "success":
+            target = next((each.target for each in plan.attempts if each.target.id == step.model), target)
+            break
+    headers = [
+        (b"x-llmwise-model", target.id.encode("ascii", "replace")),
+        (b"x-llmwise-provider", target.provider.encode("ascii", "replace")),
+        (b"x-llmwise-route", ",".join(map(_step, steps)).encode("ascii", "replace") or target.id.encode()),
+        (b"x-llmwise-warnings", b"%d" % len(ledger.all_warnings())),
+    ]
     if record is not None and record.cost_nanousd is not None:
-        fields["x-llmwise-cost"] = f"{record.cost_nanousd / NANO_PER_USD:.9f}"
-    return [(name.encode(), value.encode("ascii", "replace")) for name, value in fields.items()]
+        headers.append((b"x-llmwise-cost", b"%.9f" % (record.cost_nanousd / NANO_PER_USD)))
+    return headers
+
+
+def _step(step: Routed) -> str:
+    return f"{step.model}={step.status}" + (f"({step.reason})" if step.reason else "")

@@ -16,7 +16,8 @@ from llmwise.storage.rows import FoundKey, KeyRow, SealedKey
 
 CACHE_S = 5.0
 """How long a key is believed without asking the database again, in each process: what is revoked, rotated away or
-changed lives at most this much longer, an account's provider keys and privacy settings with it. An expiry is kept to the millisecond."""
+changed lives at most this much longer, an account's provider keys and privacy settings with it. An expiry is kept to
+the millisecond."""
 
 MAX_CACHED = 10_000
 KEY = re.compile(rb"mm_sk_[0-9a-f]{64}", re.ASCII)
@@ -91,6 +92,15 @@ class Authenticator:
                 return known
             raise Unavailable(f"keys can't be looked up: {error.problem}", code="storage_unavailable") from error
 
+    async def principal(self, key: KeyRow) -> Principal:
+        """What a key may do now, without its secret: for what is done in its name later. Raises `Unauthorized`."""
+        found = await self._ask(bytes.fromhex(key.hash), None)
+        assert not isinstance(found, Principal), "nothing was known"
+        principal = self._judged(found, key.hash)[1]
+        if principal is None:
+            raise Unauthorized(f"the key {key.prefix}... works no more", code="key_revoked")
+        return principal
+
     def forget(self) -> None:
         """Ask the database again from now on: after a change of keys by this process."""
         self._cache.clear()
@@ -105,7 +115,8 @@ class Authenticator:
         for end_ms in ends:
             if end_ms is not None:
                 believed_s = min(believed_s, (end_ms - now_ms) / 1000)
-        return self._clock.monotonic() + believed_s, principal_of(key, found.account_settings, [self.open_key(row) for row in found.provider_keys])
+        own_keys = [self.open_key(row) for row in found.provider_keys]
+        return self._clock.monotonic() + believed_s, principal_of(key, found.account_settings, own_keys)
 
 
 def unreadable(row: SealedKey) -> ProviderKey:

@@ -37,6 +37,7 @@ class Call(Struct, frozen=True):
     query: Any
     body: Any
     request: Request
+    caller: Caller | None = None
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Any]]
@@ -117,6 +118,7 @@ class Framed:
             query=None if self._route.query is None else parse_query(self._route.query, request),
             body=body,
             request=request,
+            caller=caller,
         )
 
 

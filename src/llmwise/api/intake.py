@@ -9,8 +9,9 @@ from llmwise.api.services import Services
 from llmwise.domain.access import Access
 from llmwise.domain.errors import InvalidRequest
 from llmwise.domain.plan import Plan
-from llmwise.domain.requests import ChatRequest
+from llmwise.domain.requests import AUTO, ChatRequest
 from llmwise.orchestration.continuity import origin, restored
+from llmwise.routing.rollout import plan as rolled_out
 from llmwise.storage.rows import KeyRow
 
 STRICT = b"x-llmwise-strict"
@@ -27,13 +28,16 @@ async def planned(
     strict = strictness(headers, key)
     if strict != request.strict:
         request = msgspec.structs.replace(request, strict=strict)
-    view = services.view(key)
+    view, token = services.view(key), ""
+    if request.model == AUTO:
+        token = request.conversation_id or services.new_request_id()
+        view = services.steered(view, token)
     if not any(message.role == "tool" for message in request.messages):
-        return request, services.planner.plan(request, view)
+        return request, rolled_out(services.planner, request, view, services.steering.rollout, token)
     recalled = await services.continuity.recall(key.id, request)
     families = {name: provider.family for name, provider in services.providers.items()}
     view = msgspec.structs.replace(view, origin=origin(request, recalled), families=families)
-    plan = services.planner.plan(request, view)
+    plan = rolled_out(services.planner, request, view, services.steering.rollout, token)
     names = {attempt.target.provider for attempt in plan.attempts}
     targets = {name: family for name, family in families.items() if name in names}
     return restored(request, recalled, targets), plan

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
@@ -10,13 +11,18 @@ from msgspec.structs import replace
 
 from llmwise.api.services import Services
 from llmwise.domain.requests import Goal
-from llmwise.insights.dataset import Row, rows
+from llmwise.insights.bounded import Asked, NothingToLearn, asked_of, bound
+from llmwise.insights.dataset import Judged, Row, rows
 from llmwise.insights.estimate import Estimates, estimate
-from llmwise.insights.policy import Policy, recommend, today_of
-from llmwise.insights.quality import judged_by, qualities
+from llmwise.insights.policy import GUARD_POINTS, Policy, joined, recommend, today_of
+from llmwise.insights.quality import judged_by, qualities, told_of
+from llmwise.insights.shadow import insight_of
 from llmwise.routing.classifier import classify
 from llmwise.storage.insights import Document, Signal
 from llmwise.storage.rows import SettledRequest
+
+MOST_BOUNDED = 20_000
+"""Questions that a whole policy is bounded on: half a minute's work in a thread."""
 
 MOST_REQUESTS = 100_000
 """The newest so many are learned from: a minute's work, and more than any interval needs."""
@@ -38,13 +44,15 @@ class Logs(Struct, frozen=True):
         return qualities(self.settled, self.signals)
 
 
-async def logs(services: Services, days: float, *, limit: int = MOST_REQUESTS, texts: bool = False) -> Logs:
+async def logs(
+    services: Services, days: float, *, limit: int = MOST_REQUESTS, texts: bool = False, key_id: str | None = None
+) -> Logs:
     """What was settled in the last days, read after all that is waiting was written. A request whose model was named
     has its task type from its text, where that is kept."""
     await services.writer.flush()
     now_ms = services.clock.unix_ms()
     since_ms = now_ms - round(days * DAY_MS)
-    settled = await services.store.settled_between(since_ms, now_ms + 1, limit, texts=texts)
+    settled = await services.store.settled_between(since_ms, now_ms + 1, limit, texts=texts, key_id=key_id)
     signals = await services.store.signals_since(since_ms)
     return Logs(await asyncio.to_thread(typed, settled), signals)
 
@@ -69,8 +77,9 @@ def proposed(services: Services, estimates: Estimates, goal: Goal, *, use_policy
     control = services.steering.control
     settings = control.settings
     today: Mapping[str, str] = {}
-    points = settings.guard_points
+    points = GUARD_POINTS
     if use_policy:
+        points = settings.guard_points
         if settings.models is not None:
             kept = {key: cell for key, cell in estimates.cells.items() if cell.model in settings.models}
             now = today_of(estimates)
@@ -79,10 +88,40 @@ def proposed(services: Services, estimates: Estimates, goal: Goal, *, use_policy
             estimates = replace(estimates, cells=kept)
         adopted = services.steering.rollout.adopted.get(goal)
         if adopted is not None:
-            today = {
-                task: row.primary for task, row in adopted.tasks.items() if (task, row.primary) in estimates.cells
-            }
+            today = {task: row.primary for task, row in adopted.tasks.items() if (task, row.primary) in estimates.cells}
     return recommend(estimates, goal, today, services.clock.unix_ms(), points=points)
+
+
+async def whole(services: Services, days: float, policy: Policy) -> Policy:
+    """`policy` bounded on all traffic that was left to chance (`insights.bounded`), where it is one for cost and there
+    is enough of that; else as it is. Texts are read a page at a time."""
+    if policy.goal != "cost":
+        return policy
+    now_ms = services.clock.unix_ms()
+    since_ms = now_ms - round(days * DAY_MS)
+    told = told_of(await services.store.signals_since(since_ms))
+    asked: list[Asked] = []
+    counts: Counter[str] = Counter()
+    async for one in services.store.stream(since_ms, now_ms + 1, texts=True):
+        decision = insight_of(one.request.insight).auto
+        judged = Judged(told.get(one.request.id), None if decision is None else decision.propensity)
+        found = asked_of(one.request, one.attempts, judged)
+        if found is not None:
+            asked.append(found)
+            counts.update(found.chances)
+        if len(asked) >= MOST_BOUNDED:
+            break
+    if not counts:
+        return policy
+    today = max(counts, key=lambda model: (counts[model], model))
+    points = services.steering.control.settings.guard_points
+    try:
+        bounded = await asyncio.to_thread(
+            lambda: bound(asked, today, f"{policy.version}-values", floor=1.0, points=points)
+        )
+    except NothingToLearn:
+        return policy
+    return joined(policy, bounded)
 
 
 async def keep(services: Services, policy: Policy) -> None:

@@ -1,5 +1,7 @@
 """For operators: is it alive, is it ready, what does it measure."""
 
+from typing import Literal, TypeAlias
+
 from msgspec import Struct
 from starlette.responses import Response
 
@@ -11,15 +13,21 @@ class Alive(Struct):
     status: str
 
 
+Storage: TypeAlias = Literal["ok", "spooled", "unspooled"]
+State: TypeAlias = Literal["ok", "alone"]
+
+
 class Ready(Struct):
-    """`records_waiting` are settled requests that are not in the database yet. `storage` is `ok`, or says that the
-    database is away and the spool holds them; `state` the same of circuits, limits and budgets."""
+    """`records_waiting` are settled requests that are not in the database yet. `storage` is `ok`; `spooled` while the
+    database is away and the spool holds them; `unspooled` while the disk takes none and they go to the database alone.
+    `state` is `ok`, or `alone` while circuits, limits and budgets are this process's own. Why is in the log: anybody
+    may read this."""
 
     status: str
     models: int
     records_waiting: int
-    storage: str
-    state: str
+    storage: Storage
+    state: State
 
 
 async def healthz(call: Call) -> Alive:
@@ -34,17 +42,13 @@ async def readyz(call: Call) -> Ready:
     """
     health = call.services.writer.health()
     if health.failing_since_ms is not None and (health.spool_error or not health.spooled):
-        away = f"the database does not take records: {health.error}; the spool: {health.spool_error or 'there is none'}"
-        raise Unavailable(away, code="storage_unavailable")
-    storage = "ok"
+        raise Unavailable("neither the database nor the spool takes records", code="storage_unavailable")
+    storage: Storage = "unspooled" if health.spool_error else "ok"
     if health.failing_since_ms is not None:
-        storage = f"the database is away, the spool holds the records: {health.error}"
-    elif health.spool_error:
-        storage = f"the spool takes no records, they go to the database alone: {health.spool_error}"
+        storage = "spooled"
     if not call.services.catalog.models:
         raise Unavailable("no model is on offer: configure a provider", code="no_models")
-    lonely = call.services.state.away
-    state = "ok" if lonely is None else "the shared state is away, limits and budgets are this process's own"
+    state: State = "ok" if call.services.state.away is None else "alone"
     return Ready("ok", len(call.services.catalog.models), health.waiting, storage, state)
 
 

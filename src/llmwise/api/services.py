@@ -11,13 +11,19 @@ from llmwise.catalog.lookup import Catalog
 from llmwise.domain.access import access_of
 from llmwise.domain.ids import RequestId
 from llmwise.domain.ports import Clock, Provider, Recorder
+from llmwise.insights.control import Steering
 from llmwise.orchestration.continuity import Continuity
+from llmwise.orchestration.copilot import CopilotSettings
 from llmwise.orchestration.handling import PLAIN, Handling
 from llmwise.orchestration.mesh import Mesh
 from llmwise.orchestration.prompts import BUILT_IN, Prompts
+from llmwise.orchestration.remembering import MemorySettings
 from llmwise.routing.planner import Planner, View
+from llmwise.routing.rollout import steered
 from llmwise.state.port import SharedState
+from llmwise.storage.keeper import RetentionSettings
 from llmwise.storage.rows import KeyRow
+from llmwise.storage.sealing import Sealer
 from llmwise.storage.store import Store
 from llmwise.storage.writer import Writer
 from llmwise.telemetry.metrics import Metrics
@@ -41,6 +47,7 @@ class Services(Struct, frozen=True):
     store: Store
     writer: Writer
     recorder: Recorder
+    steering: Steering
     authenticator: Authenticator
     limiter: RateLimiter
     clock: Clock
@@ -52,6 +59,10 @@ class Services(Struct, frozen=True):
     heartbeat_s: float = 15.0
     margin: float = 1.0
     prompts: Prompts = BUILT_IN
+    sealer: Sealer | None = None
+    memory: MemorySettings = MemorySettings()
+    copilot: CopilotSettings = CopilotSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     def handling(self, principal: Principal) -> Handling:
         """What is kept of this caller's requests, and whose provider keys they go by."""
@@ -70,3 +81,7 @@ class Services(Struct, frozen=True):
         composed = self.planner.composed
         allowed = None if models is None else {*self.catalog.ids_of(models), *(m for m in models if m in composed)}
         return View(self.state.health(), self.state.turn, self.clock.monotonic(), allowed)
+
+    def steered(self, view: View, token: str) -> View:
+        """`view` under the policies in force. `token` stands for the conversation."""
+        return steered(view, self.steering.rollout, token)

@@ -42,6 +42,16 @@ from llmwise.domain.requests import AUTO
 FREE = Rate(input=0, output=0)
 
 
+class CatalogSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[catalog]`: what models cost.
+
+    prices      the file that `llmwise catalog update --apply` writes, relative to the configuration's folder; absent:
+                the prices that came with the package
+    """
+
+    prices: str | None = None
+
+
 class _Offer(Struct, frozen=True):
     """A model on offer. `claims` are the names that must be its own; `wishes` are taken where they are free."""
 

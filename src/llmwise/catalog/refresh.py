@@ -53,9 +53,10 @@ VENDORS = {
 """Our vendor and what `genai-prices` calls it."""
 
 
-def collect(taken: date) -> dict[str, dict[str, tuple[Price, ...]]]:
-    """Per vendor and lower-case model name its prices, without those that were over on the day `taken`."""
-    known = {provider.id: provider for provider in providers}
+def collect(taken: date, given: Sequence[Provider] | None = None) -> dict[str, dict[str, tuple[Price, ...]]]:
+    """Per vendor and lower-case model name its prices, without those that were over on the day `taken`. `given` goes
+    in place of the installed package's own data."""
+    known = {provider.id: provider for provider in (providers if given is None else given)}
     wanted: dict[str, list[str]] = {vendor: [] for vendor in VENDORS}
     for model in read_models():
         if model.vendor in wanted:
@@ -64,6 +65,22 @@ def collect(taken: date) -> dict[str, dict[str, tuple[Price, ...]]]:
         vendor: dict(sorted(_of_vendor(known[theirs], wanted[vendor], taken).items()))
         for vendor, theirs in VENDORS.items()
     }
+
+
+def published() -> Sequence[Provider]:
+    """The newest published data, by the package's own client. Raises `OSError` where it can't be reached, `ValueError`
+    for what is no such data."""
+    from genai_prices.update_prices import UpdatePrices
+
+    try:
+        found = UpdatePrices().fetch()
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # its HTTP client's errors have no base in common with ours
+        raise OSError(f"{type(error).__name__}: {error}") from error
+    if found is None:
+        raise ValueError("nothing was published")
+    return found.providers
 
 
 def render(prices: Mapping[str, Mapping[str, Sequence[Price]]], source: str, taken: date) -> bytes:

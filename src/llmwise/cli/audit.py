@@ -18,18 +18,19 @@ from llmwise.config import load
 from llmwise.insights.audit.files import Input, Unreadable
 from llmwise.insights.audit.importer import Imported, Reading, basename, digest_of, in_order
 from llmwise.insights.audit.openai_batch import Pairing
-from llmwise.insights.audit.page import page
 from llmwise.insights.audit.prices import Prices
 from llmwise.insights.audit.whatif import MOST_SAMPLED
+from llmwise.insights.page import page
 from llmwise.insights.report import report as make_report
 from llmwise.storage import audit
 from llmwise.storage.database import Database
 
 LONG_BYTES = 4_000_000
 """From this size on a progress bar is shown, on a terminal."""
-END_OF_TIME_MS = 4_102_444_800_000
 
-FilesArgument = Annotated[list[Path], typer.Argument(help="Exports and logs; .gz is read as it is.", show_default=False)]
+FilesArgument = Annotated[
+    list[Path], typer.Argument(help="Exports and logs; .gz is read as it is.", show_default=False)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -93,7 +94,7 @@ def report(
         prices = Prices(catalog_of(settings, now_ms), now_ms)
         database = Database.open(settings.storage.url)
         database.migrate()
-        known = database.read(audit.everything, since_ms, END_OF_TIME_MS, MOST_SAMPLED)
+        known = database.read(audit.everything, since_ms, audit.END_OF_TIME_MS, MOST_SAMPLED)
     database.close()
     found = make_report(known, prices, settings.auto, source)
     if html is not None:
@@ -134,7 +135,7 @@ def _progress(files: list[Input]) -> Progress:
     console = Console(stderr=True)
     long = sum(file.size for file in files) >= LONG_BYTES
     columns: tuple[Any, ...] = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),

@@ -19,8 +19,23 @@ COMMANDS = (
     "explain",
     "doctor",
 )
+POLICY = {
+    "show": "show",
+    "report": "report",
+    "propose": "propose",
+    "list": "list_",
+    "try": "try_",
+    "trial": "trial",
+    "end": "end",
+    "adopt": "adopt",
+    "return": "give_back",
+    "replay": "replay",
+    "alerts": "alerts",
+}
+SUITE = {"list": "list_", "templates": "templates", "create": "create", "run": "run", "runs": "runs", "csv": "csv"}
 AUDIT = {"import": "import_", "report": "report"}
 DB = ("migrate", "check", "backup", "restore")
+SECRETS = ("new", "rotate")
 KEYS = {"create": "create", "list": "list_", "show": "show_", "rotate": "rotate", "revoke": "revoke"}
 MISSING = "the gateway's parts are not installed; run: pip install 'llmwise[gateway]'"
 
@@ -55,7 +70,8 @@ def app() -> Any:
             print(f"llmwise {version('llmwise')}")
             raise typer.Exit
 
-    called = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in (*COMMANDS, "keys", "db", "audit") else None
+    groups = ("keys", "secrets", "db", "audit", "catalog", "policy", "suite")
+    called = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in (*COMMANDS, *groups) else None
     for name in COMMANDS:
         if called in (None, name):
             table.command(name)(_command(name, name))
@@ -64,11 +80,33 @@ def app() -> Any:
         for name, function in KEYS.items():
             keys.command(name)(_command("keys", function))
         table.add_typer(keys, name="keys", no_args_is_help=True)
+    if called in (None, "policy"):
+        policy = typer.Typer(help="Policies learned from the logs: propose, try, adopt, return; on a running gateway.")
+        for name, function in POLICY.items():
+            policy.command(name)(_command("policy", function))
+        table.add_typer(policy, name="policy", no_args_is_help=True)
+    if called in (None, "suite"):
+        suite = typer.Typer(help="Test suites over several models; on a running gateway.")
+        for name, function in SUITE.items():
+            suite.command(name)(_command("suite", function))
+        table.add_typer(suite, name="suite", no_args_is_help=True)
     if called in (None, "audit"):
-        audit = typer.Typer(help="What you spend on models, from exports and from the gateway; what routing would save.")
+        audit = typer.Typer(
+            help="What you spend on models, from exports and from the gateway; what routing would save."
+        )
         for name, function in AUDIT.items():
             audit.command(name)(_command("audit", function))
         table.add_typer(audit, name="audit", no_args_is_help=True)
+    if called in (None, "catalog"):
+        catalog = typer.Typer(help="Models and prices: what newer prices change, and what they mean for your policies.")
+        catalog.command("update")(_command("catalog", "update"))
+        catalog.callback()(lambda: None)  # with a single command Typer would leave its name out
+        table.add_typer(catalog, name="catalog", no_args_is_help=True)
+    if called in (None, "secrets"):
+        secrets = typer.Typer(help="Master keys, which accounts' keys of providers are encrypted with.")
+        for name in SECRETS:
+            secrets.command(name)(_command("secrets", name))
+        table.add_typer(secrets, name="secrets", no_args_is_help=True)
     if called in (None, "db"):
         db = typer.Typer(help="The database: schema, health, backup and restore, on SQLite and PostgreSQL.")
         for name in DB:

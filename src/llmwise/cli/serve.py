@@ -3,16 +3,19 @@
 import asyncio
 import gc
 import logging
+import multiprocessing
 import os
 import signal
 import socket
 import sys
+import threading
 import time
 from typing import Annotated
 
 import typer
 import uvicorn
-from uvicorn.supervisors import Multiprocess
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from llmwise.api.protocol import protocol
 from llmwise.api.server import Gateway
@@ -22,8 +25,15 @@ from llmwise.config import Config, load
 from llmwise.discovery import to_ask, with_discovered
 from llmwise.storage.store import OfflineKeys
 
+log = logging.getLogger(__name__)
+
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+
+WORKER_PING_S = 0.1
+WORKER_SILENT_S = 60.0
+"""A worker that says nothing for so long is replaced. One that starts says nothing until it has imported the gateway:
+with uvicorn's 5 s the workers of a busy machine were killed and begun anew for ever (load 10 on two cores: 10 s)."""
 
 
 def serve(
@@ -41,6 +51,8 @@ def serve(
         # Everything that can be wrong is looked at before the port is taken.
         offered = asyncio.run(with_discovered(settings)) if to_ask(settings) else settings
         check(offered, time.time_ns() // 1_000_000)
+    count = workers or server.workers
+    _one_local_model(settings, count)
     host = host or server.host
     number = server.port if port is None else port
     with _listen(host, number) as listening:
@@ -53,7 +65,7 @@ def serve(
         shown_host = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
         typer.echo(f"llmwise serves on http://{shown_host}:{listening.getsockname()[1]}  (docs at /docs)", nl=True)
         sys.stdout.flush()
-        run(settings, listening, workers or server.workers, config_path=settings.source)
+        run(settings, listening, count, config_path=settings.source)
 
 
 def run(settings: Config, listening: socket.socket, workers: int, config_path: str | None) -> None:
@@ -72,10 +84,19 @@ def run(settings: Config, listening: socket.socket, workers: int, config_path: s
 
 
 def worker() -> Gateway:
-    """The application of one worker process."""
+    """The application of one worker process. It ends with its parent, however that ends: nobody else would tell it to,
+    and it would keep the port."""
     _begin_log()
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     settle_garbage()
     return asgi(load())
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _begin_log() -> None:
@@ -91,7 +112,33 @@ def settle_garbage() -> None:
 
 
 class _Workers(Multiprocess):
-    """Worker processes; a hang-up goes on to them instead of replacing them."""
+    """Worker processes; a hang-up goes on to them instead of replacing them. No look at one takes long, or a signal
+    would have to wait for it."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._heard: dict[int, float] = {}
+
+    def keep_subprocess_alive(self) -> None:
+        for index, process in enumerate(self.processes):
+            if self._lives(process):
+                continue
+            process.kill()
+            process.join()
+            if process.exitcode == STARTUP_FAILURE:  # the next would fail alike
+                self.should_exit.set()
+                return
+            log.warning("worker %s has ended with status %s, another begins", process.pid, process.exitcode)
+            self.processes[index] = Process(self.config, self.sockets)
+            self.processes[index].start()
+
+    def _lives(self, process: Process) -> bool:
+        if process.pid is None or not process.process.is_alive():
+            return False
+        now = time.monotonic()
+        if process.ping(WORKER_PING_S):
+            self._heard[process.pid] = now
+        return now - self._heard.setdefault(process.pid, now) < WORKER_SILENT_S
 
     def handle_hup(self) -> None:
         for process in self.processes:
@@ -120,6 +167,17 @@ def uvicorn_config(settings: Config, app: Gateway | str, workers: int = 1) -> uv
         timeout_graceful_shutdown=int(server.drain_s),
         backlog=BACKLOG,
     )
+
+
+def _one_local_model(settings: Config, workers: int) -> None:
+    """Workers share nothing but the socket: each would hold the local model's weights and threads once more."""
+    local = [name for name, provider in settings.providers.items() if provider.kind == "local"]
+    if local and workers > 1:
+        without = "" if settings.source else "write a configuration, which offers only what it names; "
+        fail(
+            f"{workers} workers would run the local model {workers} times: {without}leave [providers.{local[0]}] out, "
+            "or use --workers 1; a model that all workers share is a server of its own, like ollama or vllm"
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -432,8 +432,9 @@ class Endpoints(ABC, Generic[ObjectT, ArrayT, TextT, StreamT]):
         """What the logs of the last `days` recommend for `goal`."""
         return self._object(get("/optimization/report", fields(locals())))
 
-    def optimization_evaluate(self) -> ObjectT:
-        return self._object(post("/optimization/evaluate"))
+    def optimization_evaluate(self, *, goal: str | None = None, days: int | None = None) -> ObjectT:
+        """Propose a version of what the logs recommend; needs an administrator's key."""
+        return self._object(post("/optimization/evaluate", fields(locals())))
 
     def optimization_snapshots(self, *, goal: str | None = None, limit: int = 20) -> ObjectT:
         return self._object(get("/optimization/snapshots", fields(locals())))
@@ -477,6 +478,57 @@ class Endpoints(ABC, Generic[ObjectT, ArrayT, TextT, StreamT]):
 
     def optimization_run_regression_schedule(self, schedule_id: str) -> ObjectT:
         return self._object(post(f"/optimization/regression-schedules/{segment(schedule_id)}/run"))
+
+    # Versions of policies, feedback
+
+    def optimization_policies(self, *, limit: int = 25) -> ObjectT:
+        """The versions, what was in force when, and who changed what."""
+        return self._object(get("/optimization/policies", fields(locals())))
+
+    def optimization_adopt(self, version: str, *, why: str = "") -> ObjectT:
+        """Put a version in force."""
+        return self._object(post(f"/optimization/policies/{segment(version)}/adopt", {"why": why}))
+
+    def optimization_return(self, *, goal: str | None = None, why: str = "") -> ObjectT:
+        """Put the version before back in force, or none."""
+        return self._object(post("/optimization/return", fields(locals())))
+
+    def optimization_try(
+        self,
+        version: str,
+        *,
+        stage: str = "shadow",
+        share: float = 0.1,
+        margin: float = 0.05,
+        adopt_when_passed: bool = True,
+        why: str = "",
+    ) -> ObjectT:
+        """Try a version: as a `shadow` that decides nothing, or as a `canary` on a share of conversations."""
+        body = {name: value for name, value in fields(locals()).items() if name != "version"}
+        return self._object(post(f"/optimization/policies/{segment(version)}/trial", body))
+
+    def optimization_trial(self) -> ObjectT:
+        """What the trial says so far."""
+        return self._object(get("/optimization/trial"))
+
+    def optimization_end_trial(self) -> ObjectT:
+        return self._object(delete("/optimization/trial"))
+
+    def feedback(
+        self,
+        *,
+        request_id: str,
+        score: float | None = None,
+        thumbs: str | None = None,
+        regenerate: bool | None = None,
+        comment: str | None = None,
+    ) -> ObjectT:
+        """What a user thought of an answer: `score` (0 to 1), `thumbs` (`up`, `down`), `regenerate` or a `comment`."""
+        return self._object(post("/feedback", fields(locals())))
+
+    def explain_request(self, request_id: str) -> ObjectT:
+        """What was decided for a past request, and why."""
+        return self._object(get(f"/route/explain/{segment(request_id)}"))
 
     # Settings
 

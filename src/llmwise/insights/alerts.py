@@ -1,4 +1,4 @@
-"""Is a model slower, dearer or worse than it was? Noticed within a dozen answers, and again when it is well.
+"""Is a model slower, dearer or worse than it was? Noticed, and again when it is well.
 
 Each (task type, model) has four streams: failures, the logarithm of latency, the logarithm of cost, quality. A stream
 learns what is usual from its first `LEARN` values, and then adds up how much each value speaks for a change
@@ -9,10 +9,11 @@ learns what is usual from its first `LEARN` values, and then adds up how much ea
 
 With the usual known, such a sum reaches `ALARM` = ln(1,000,000) by mere chance once in a million values or more rarely
 (Lorden 1971, https://doi.org/10.1214/aoms/1177693055); `tests/unit/insights/test_alerts.py` counts. It ends by the
-opposite sum at `WELL` = ln(1,000). What is usual drifts along slowly (`DRIFT`) while nothing is wrong.
+opposite sum at `WELL` = ln(1,000). What is usual follows slowly (`MEMORY`) while nothing is wrong.
 """
 
 import math
+from collections import deque
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
@@ -20,11 +21,15 @@ from msgspec import Struct
 
 from llmwise.insights.dataset import Row
 
-LEARN = 60
+LEARN = 100
+MEMORY = 1000
+"""What is usual is the mean of about so many of the last values while nothing was wrong."""
+
+SHOWN = 6
+"""Values that an alert's `seen` is the mean of: the alarm takes at least so many."""
 ALARM = math.log(1_000_000)
 WELL = math.log(1_000)
 CLIP = 3.0
-DRIFT = 0.002
 
 Metric: TypeAlias = Literal["errors", "latency", "cost", "quality"]
 METRICS: tuple[Metric, ...] = ("errors", "latency", "cost", "quality")
@@ -55,36 +60,32 @@ class Stream:
         self.metric = metric
         self.n = 0
         self.mean = 0.0
-        self.m2 = 0.0
+        self.variance = 0.0
         self.sum = 0.0
         self.well = 0.0
+        self.ill = 0.0  # the mean of what raised the alarm
         self.alarmed = False
-        self._rise = (0, 0.0)  # how many values since the sum last was zero, and their total
+        self._last: deque[float] = deque(maxlen=SHOWN)
 
     def add(self, value: float) -> Literal["alarm", "well"] | None:
         """One more value; what it changes."""
+        self._last.append(value)
         if self.n < LEARN:
-            self.n += 1
-            step = value - self.mean
-            self.mean += step / self.n
-            self.m2 += step * (value - self.mean)
+            self._learn(value)
             return None
         worse = self._worse(value)
         if self.alarmed:
             self.well = max(0.0, self.well - worse)
             if self.well < WELL:
                 return None
-            self.alarmed, self.sum, self._rise = False, 0.0, (0, 0.0)
+            self.alarmed, self.sum = False, 0.0
             return "well"
         self.sum = max(0.0, self.sum + worse)
-        self._rise = (self._rise[0] + 1, self._rise[1] + value) if self.sum > 0 else (0, 0.0)
         if self.sum >= ALARM:
-            self.alarmed, self.well = True, 0.0
+            self.alarmed, self.well, self.ill = True, 0.0, sum(self._last) / len(self._last)
             return "alarm"
-        if self.sum < ALARM / 4:
-            step = value - self.mean
-            self.mean += DRIFT * step
-            self.m2 += DRIFT * (self.n * step * step - self.m2)
+        if self.sum < ALARM / 2:
+            self._learn(value)
         return None
 
     @property
@@ -93,19 +94,28 @@ class Stream:
 
     @property
     def seen(self) -> float:
-        """Mean of the values since the sum last was zero."""
-        count, total = self._rise
-        return self._shown(total / count) if count else self.usual
+        """Mean of the last `SHOWN` values, in logarithms where the stream is."""
+        return self._shown(sum(self._last) / len(self._last)) if self._last else self.usual
+
+    def _learn(self, value: float) -> None:
+        """All values alike at first, the last `MEMORY` or so later on."""
+        self.n = min(self.n + 1, MEMORY)
+        step = value - self.mean
+        self.mean += step / self.n
+        self.variance = (1 - 1 / self.n) * (self.variance + step * step / self.n)
 
     def _worse(self, value: float) -> float:
         """The logarithm of how much likelier the value is after a change for the worse than without one."""
         if self.metric == "errors":
             usual = (self.mean * self.n + 0.5) / (self.n + 1)
-            changed = min(max(3 * usual, usual + 0.15), 0.95)
+            changed = max(3 * usual, usual + 0.15)
+            if self.alarmed:  # is it well again, or still as ill as when it was noticed?
+                changed = max(changed, self.ill)
+            changed = min(changed, 0.95)
             if usual >= changed:
                 return 0.0  # nearly all fail already
             return math.log(changed / usual) if value else math.log((1 - changed) / (1 - usual))
-        deviation = max(math.sqrt(self.m2 / max(self.n - 1, 1)), FLOOR[self.metric])
+        deviation = max(math.sqrt(self.variance), FLOOR[self.metric])
         z = (value - self.mean) / deviation
         if self.metric == "quality":
             z = -z

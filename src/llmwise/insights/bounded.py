@@ -1,8 +1,8 @@
 """A policy that is adopted as it was bounded: the boldest price of quality at which all traffic stays good enough.
 
 Questions with their text and what models made of them go in; a `Priced` policy (`routing/priced.py`) comes out, with
-the lower bound that allowed it and with what it is expected to save. What is bounded is exactly what Auto then does: one
-rule for each question, and a share of the conversations for a step that the evidence carries in part only.
+the lower bound that allowed it and with what it is expected to save. What is bounded is exactly what Auto then does:
+one rule for each question, and a share of the conversations for a step that the evidence carries in part only.
 
     phi(question) = q(pi) + [pi's answer is known] / chance * (r(pi) - q(pi))        doubly robust, as in `offpolicy.py`
 
@@ -18,14 +18,17 @@ two are further steps of the same sequence.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from llmwise.domain.records import AttemptRecord, RequestRecord
 from llmwise.insights import values as learning
+from llmwise.insights.dataset import SUCCESS, Judged
 from llmwise.insights.estimate import ENOUGH
 from llmwise.insights.intervals import Estimate, mean, quantile_z, student
 from llmwise.insights.offpolicy import FOLDS, LEAST_PROPENSITY, Pair, fold_of
+from llmwise.insights.replay import not_replayable
 from llmwise.insights.values import Seen
 from llmwise.routing.classifier import TASK_TYPES
 from llmwise.routing.priced import Priced
@@ -46,6 +49,20 @@ class Asked(Struct, frozen=True):
     seen: Seen
     chances: Mapping[str, float]
     conversation: str
+
+
+def asked_of(record: RequestRecord, attempts: Sequence[AttemptRecord], judged: Judged) -> Asked | None:
+    """A settled request as evidence, where its text, its answer's quality and cost, and the chance of its choice are
+    known. A first model that failed is an answer of quality 0. `None`: it says nothing here."""
+    first = next(iter(attempts), None)
+    if first is None or judged.propensity is None or not_replayable(record) is not None:
+        return None
+    quality = 0.0 if SUCCESS[first.outcome] is False else judged.quality if SUCCESS[first.outcome] else None
+    if quality is None or first.cost_nanousd is None:
+        return None
+    outcome = {first.model: Expected(quality, float(first.cost_nanousd))}
+    seen = learning.look(learning.Example(record.prompt or "", outcome))
+    return Asked(seen, {first.model: judged.propensity}, record.conversation_id or record.id)
 
 
 class Shift(Struct, frozen=True):
@@ -129,12 +146,12 @@ def bound(
             continue
         bold, share = price, reached
         break
-    if math.fsum(phi.cost for phi in now) > math.fsum(phi.cost for phi in base):
-        careful, now = None, base  # better answers for more money are not what was asked for
     priced = Priced(table.whole, reference, bold, careful, share)
-    after = now if bold is None or share == 0 else table.phis(bold)
-    mixed = [_Phi.mix(new, old, share) for new, old in zip(after, now, strict=True)]
-    return _told(priced, table, base, mixed, margin, floor=floor, points=points, level=level)
+    if table.saved(priced) <= 0:  # better answers for more money are not what was asked for
+        priced, now, share = Priced(table.whole, reference, None, None, 0.0), base, 0.0
+    after = now if priced.bold is None else table.phis(bold)
+    mixed = [share * new.quality + (1 - share) * old.quality for new, old in zip(after, now, strict=True)]
+    return _told(priced, table, [phi.quality for phi in base], mixed, margin, floor=floor, points=points, level=level)
 
 
 class _Phi(Struct, frozen=True, gc=False):
@@ -142,10 +159,6 @@ class _Phi(Struct, frozen=True, gc=False):
 
     quality: float
     cost: float
-
-    @classmethod
-    def mix(cls, a: "_Phi", b: "_Phi", share: float) -> "_Phi":
-        return cls(share * a.quality + (1 - share) * b.quality, share * a.cost + (1 - share) * b.cost)
 
 
 class _Table:
@@ -157,65 +170,81 @@ class _Table:
         self.conversations = [one.conversation for one in asked]
         self.whole = learning.learn([one.seen for one in asked], version)
         folds = [fold_of(conversation) for conversation in self.conversations]
-        self.expected: list[dict[str, Expected]] = [{}] * len(asked)
+        self.by_whole = [expect_seen(self.whole, one.seen.chances, one.seen.shape) for one in asked]
+        self.expected = list(self.by_whole)
         for fold in range(FOLDS):
             others = [one.seen for one, at in zip(asked, folds, strict=True) if at != fold]
             values = learning.learn(others, version) if others else self.whole
             for at, one in enumerate(asked):
                 if folds[at] == fold:
-                    self.expected[at] = {**expect_seen(self.whole, one.seen.chances, one.seen.shape)} | expect_seen(
-                        values, one.seen.chances, one.seen.shape
-                    )
+                    # A model that only this fold has seen is expected of as the whole says.
+                    found = expect_seen(values, one.seen.chances, one.seen.shape)
+                    self.expected[at] = {**self.by_whole[at], **found}
         known = [one.seen.outcomes[reference].cost for one in asked if reference in one.seen.outcomes]
         self.unit = math.fsum(known) / len(known) or 1.0
 
-    def model(self, at: int, price: float | None) -> str:
-        return self.reference if price is None else best_value(self.expected[at], price)
-
     def phis(self, price: float | None) -> list[_Phi]:
-        found = []
-        for at, one in enumerate(self.asked):
-            model = self.model(at, price)
-            expected, outcome = self.expected[at][model], one.seen.outcomes.get(model)
-            quality, cost = expected.quality, expected.cost
-            if outcome is not None:
-                weight = 1 / max(one.chances[model], LEAST_PROPENSITY)
-                quality += weight * (outcome.quality - quality)
-                cost += weight * (outcome.cost - cost)
-            found.append(_Phi(quality, cost))
+        """Of the policy that each fold's own values make: what is bounded."""
+        return [self._phi(at, self._first(self.expected[at], price)) for at in range(len(self.asked))]
+
+    def shares(self, at: int, priced: Priced) -> dict[str, float]:
+        """Whom the policy that is adopted would ask this question, with which chance."""
+        found: dict[str, float] = defaultdict(float)
+        found[self._first(self.by_whole[at], priced.bold)] += priced.share
+        found[self._first(self.by_whole[at], priced.careful)] += 1 - priced.share
         return found
+
+    def cost(self, at: int, priced: Priced) -> float:
+        """Of the policy that is adopted. Costs are not what it was chosen for, so that its own values don't flatter."""
+        return math.fsum(share * self._phi(at, model).cost for model, share in self.shares(at, priced).items())
+
+    def saved(self, priced: Priced) -> float:
+        before = math.fsum(self._phi(at, self.reference).cost for at in range(len(self.asked)))
+        return 1 - math.fsum(self.cost(at, priced) for at in range(len(self.asked))) / before if before else 0.0
+
+    def _first(self, expected: Mapping[str, Expected], price: float | None) -> str:
+        return self.reference if price is None else best_value(expected, price)
+
+    def _phi(self, at: int, model: str) -> _Phi:
+        one, expected = self.asked[at], self.expected[at][model]
+        outcome = one.seen.outcomes.get(model)
+        if outcome is None:
+            return _Phi(expected.quality, expected.cost)
+        weight = 1 / max(one.chances[model], LEAST_PROPENSITY)
+        return _Phi(
+            expected.quality + weight * (outcome.quality - expected.quality),
+            expected.cost + weight * (outcome.cost - expected.cost),
+        )
 
 
 def _told(
     priced: Priced,
     table: _Table,
-    base: Sequence[_Phi],
-    mixed: Sequence[_Phi],
+    before: Sequence[float],
+    after: Sequence[float],
     margin: float,
     *,
     floor: float,
     points: float,
     level: float,
 ) -> Bounded:
-    def estimates(at: Sequence[int]) -> tuple[Estimate, Estimate, Estimate, Estimate]:
-        of = [table.conversations[i] for i in at]
+    """`before` and `after` are the qualities of the reference and of the policy, question by question."""
+    whole = range(len(before))
+    old = [table.cost(at, Priced(table.whole, table.reference, None, None, 0.0)) for at in whole]
+    new = [table.cost(at, priced) for at in whole]
 
-        def one(value: Callable[[int], float]) -> Estimate:
-            found = mean([value(i) for i in at], None, of)
-            assert found is not None, "there are questions"
-            return found
+    def average(values: Sequence[float], at: Sequence[int]) -> Estimate:
+        found = mean([values[i] for i in at], None, [table.conversations[i] for i in at])
+        assert found is not None, "there are questions"
+        return found
 
-        old, new = one(lambda i: base[i].cost).value or 1.0, one(lambda i: mixed[i].cost).value
-        ratio = new / old
-        return (
-            one(lambda i: base[i].quality),
-            one(lambda i: mixed[i].quality),
-            one(lambda i: mixed[i].quality - base[i].quality),
-            # The ratio of two means, linearised: exact in value, and with the variance that it tends to.
-            one(lambda i: 1 - ratio - (mixed[i].cost - ratio * base[i].cost) / old),
-        )
+    def saved(at: Sequence[int]) -> Estimate:
+        """The ratio of two means, linearised: exact in value, and with the variance that it tends to."""
+        was = math.fsum(old[i] for i in at) / len(at) or 1.0
+        ratio = math.fsum(new[i] for i in at) / len(at) / was
+        return average([1 - ratio - (n - ratio * o) / was for n, o in zip(new, old, strict=True)], at)
 
-    was, now, change, saving = estimates(range(len(base)))
+    change = [b - a for a, b in zip(before, after, strict=True)]
     places: dict[str, list[int]] = defaultdict(list)
     for at, asked in enumerate(table.asked):
         places[_verdict(asked.seen)].append(at)
@@ -223,25 +252,24 @@ def _told(
     for task, some in sorted(places.items(), key=lambda item: -len(item[1])):
         shares: dict[str, float] = defaultdict(float)
         for i in some:
-            shares[table.model(i, priced.bold)] += priced.share / len(some)
-            shares[table.model(i, priced.careful)] += (1 - priced.share) / len(some)
-        enough = _groups([table.conversations[i] for i in some]) >= ENOUGH
-        told = estimates(some) if enough else None
+            for model, part in table.shares(i, priced).items():
+                shares[model] += part / len(some)
         models = {m: round(s, 3) for m, s in sorted(shares.items(), key=lambda item: -item[1]) if s >= 0.0005}
-        shifts.append(
-            Shift(task, len(some), len(some) / len(base), models, told and told[2], told and told[3]),
-        )
+        enough = _groups([table.conversations[i] for i in some]) >= ENOUGH
+        told = (average(change, some), saved(some)) if enough else (None, None)
+        shifts.append(Shift(task, len(some), len(some) / len(before), models, *told))
+    was, saving = average(before, whole), saved(whole)
     return Bounded(
         priced=priced,
         floor=floor,
         points=points,
         level=level,
-        n=len(base),
+        n=len(before),
         n_eff=was.n_eff,
         margin=margin,
         quality_was=was,
-        quality_is=now,
-        change=change,
+        quality_is=average(after, whole),
+        change=average(change, whole),
         saving=saving,
         tasks=tuple(shifts),
         why=_why(priced, saving, floor, level),

@@ -1,5 +1,5 @@
-"""What an administrator has decided about policies: settings, versions in force, the one on trial. One document, changed
-in one transaction each time, with an event for every change; all processes read it again every few seconds.
+"""What an administrator has decided about policies: settings, versions in force, the one on trial. One document,
+changed in one transaction each time, with an event for every change; all processes read it again every few seconds.
 
     proposed -> shadow -> canary -> adopted -> given back        any of these may be skipped but the first
 """

@@ -107,10 +107,16 @@ class Scored:
         choosing. To value one fixed policy, return it whatever the table. Without a reference that was logged there is
         nothing to stay with: `KeyError`."""
         choices = [choose(table) for table in self.tables]
+        return self.influence_of(
+            [choices[f].get(row.task, reference) for row, f in zip(self.rows, self._folds, strict=True)]
+        )
+
+    def influence_of(self, chosen: Sequence[str]) -> list[float]:
+        """phi of each row for a policy that was seen to choose `chosen`, row by row; each of them was logged somewhere,
+        else `KeyError`."""
         values = []
-        for row, fold in zip(self.rows, self._folds, strict=True):
+        for row, fold, model in zip(self.rows, self._folds, chosen, strict=True):
             expected = self.tables[fold].get(row.task) or self.table[row.task]
-            model = choices[fold].get(row.task, reference)
             phi = expected[model].reward
             if row.model == model:
                 phi += weight(row) * (row.reward - expected[model].reward)

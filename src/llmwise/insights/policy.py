@@ -20,8 +20,10 @@ from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from llmwise.domain.requests import Goal
+from llmwise.insights.bounded import Bounded
 from llmwise.insights.estimate import ENOUGH, Cell, Estimates
 from llmwise.insights.intervals import Estimate, quantile_z, student
 from llmwise.routing.learned import Learned, LearnedTask
@@ -89,7 +91,8 @@ class TaskPolicy(Struct, frozen=True):
 
 
 class Policy(Struct, frozen=True):
-    """What is stored, adopted and returned to. `version` names the content: the same logs give the same version."""
+    """What is stored, adopted and returned to. `version` names the content: the same logs give the same version. Where
+    it is `bounded` as a whole, that is what is adopted, and `tasks` are for people to read."""
 
     version: str
     goal: Goal
@@ -97,6 +100,7 @@ class Policy(Struct, frozen=True):
     guard_points: float
     level: float
     tasks: dict[str, TaskPolicy]
+    bounded: Bounded | None = None
 
 
 def recommend(
@@ -114,6 +118,15 @@ def recommend(
     }
     digest = sha256(msgspec.json.encode((goal, points, tasks))).hexdigest()[:12]
     return Policy(f"{goal}-{digest}", goal, created_at_ms, points, estimates.level, tasks)
+
+
+def joined(policy: Policy, bounded: Bounded) -> Policy:
+    """`policy` with the bound on all of its traffic: what Auto then does is what was bounded. For the goal `cost`, the
+    only one that trades quality for money; raises `ValueError` for another."""
+    if policy.goal != "cost":
+        raise ValueError(f"a policy for {policy.goal} is not bounded by a price of quality")
+    digest = sha256(msgspec.json.encode((policy.goal, policy.guard_points, policy.tasks, bounded))).hexdigest()[:12]
+    return replace(policy, version=f"{policy.goal}-{digest}", bounded=bounded)
 
 
 def today_of(estimates: Estimates) -> dict[str, str]:
@@ -135,7 +148,8 @@ def learned(policy: Policy, explore: float = 0.0) -> Learned:
         for name, task in policy.tasks.items()
         if task.enough
     }
-    return Learned(policy.version, policy.goal, tasks, explore)
+    priced = None if policy.bounded is None else policy.bounded.priced
+    return Learned(policy.version, policy.goal, tasks, explore, priced)
 
 
 def _most_used(cells: Sequence[Cell]) -> str:

@@ -31,19 +31,6 @@ JUDGE_SYSTEM = (
 )
 
 
-class QualitySettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """`[quality]`: a share of answers is graded by a judge. Off without one; needs `[storage] keep_text`.
-
-    judge           the model that grades, of another vendor than those it grades; absent: nobody does
-    share           of the answers of each task type and model, 0..1
-    max_usd_per_day no more is spent on grading in 24 hours
-    """
-
-    judge: str | None = None
-    share: float = 0.02
-    max_usd_per_day: float = 1.0
-
-
 class Calibration(Struct, frozen=True):
     """A judge's version beside the users who scored the same answers. `offset` is what is added to its scores: the
     mean difference, drawn to 0 as by `PSEUDO_PAIRS`. `agreement` is the share of pairs on the same side of 0.5;

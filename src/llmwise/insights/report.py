@@ -1,7 +1,8 @@
 """The audit's report as values, for the command line, the API and the page: sums, shares and percentiles of everything
 that was imported and everything that went through the gateway.
 
-Sources are kept apart, and together nothing counts twice (`overlap`). What the input can't tell is in `unknown`, and never a zero.
+Sources are kept apart, and together nothing counts twice (`overlap`). What the input can't tell is in `unknown`, and
+never a zero.
 """
 
 from collections import defaultdict
@@ -289,8 +290,8 @@ def _unknown(
         found.append(f"What {totals.unpriced:,} rows cost: no price is known, so the spend is too low.")
     if totals.list_price_nanousd:
         found.append(
-            f"What ${totals.list_price_nanousd / 1e9:,.2f} of the spend really cost: the export names no amounts, so it "
-            "is tokens at list prices, without your discounts."
+            f"What ${totals.list_price_nanousd / 1e9:,.2f} of the spend really cost: the export names no amounts, so "
+            "it is tokens at list prices, without your discounts."
         )
     return tuple(found)
 

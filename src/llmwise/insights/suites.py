@@ -12,6 +12,7 @@ ordinary recorded request; what is checked is pure.
 import csv
 import io
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
@@ -142,10 +143,10 @@ def validate(cases: Sequence[Case]) -> None:
                 case "json_schema":
                     if check.schema is None:
                         raise Unprocessable(f"{where}.schema: is required for json_schema", param=f"{where}.schema")
-                    _usable(lambda check=check: usable(check.schema or {}), f"{where}.schema", "invalid_schema")
+                    _usable(partial(usable, check.schema), f"{where}.schema", "invalid_schema")
                 case "regex":
                     _needs_value(check, where)
-                    _usable(lambda check=check: matches("", check.value), f"{where}.value", "invalid_pattern")
+                    _usable(partial(matches, "", check.value), f"{where}.value", "invalid_pattern")
                 case "contains" | "not_contains" | "judge" | "exact":
                     _needs_value(check, where)
 

@@ -1,6 +1,6 @@
 """One question to one plan: as a stream of events, or joined into one answer."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 
 from msgspec import Struct
@@ -15,7 +15,6 @@ from llmwise.domain.events import (
     TextDelta,
     ToolCallDelta,
     Traced,
-    Verbatim,
     spelled_out,
 )
 from llmwise.domain.messages import Opaque, Reasoning, ToolCall
@@ -25,8 +24,7 @@ from llmwise.orchestration.settlement import Ledger
 
 
 class Answer(Struct, frozen=True):
-    """A whole answer. Usage, cost and times are in the ledger's record. `verbatim`: the provider's own body, where the
-    caller's endpoint may pass it on."""
+    """A whole answer. Usage, cost and times are in the ledger's record."""
 
     text: str
     reasoning: tuple[Reasoning, ...]
@@ -36,7 +34,6 @@ class Answer(Struct, frozen=True):
     finish: Finished
     answered_model: str | None
     trace: Traced | None
-    verbatim: bytes | None = None
 
 
 async def answer(mesh: Engine, request: ChatRequest, ledger: Ledger) -> Answer:
@@ -46,7 +43,15 @@ async def answer(mesh: Engine, request: ChatRequest, ledger: Ledger) -> Answer:
 
 
 async def join(batches: AsyncIterator[Sequence[Event]]) -> Answer:
-    """Collect a stream of events into one answer; parts keep the order of their first fragment."""
+    """Collect a stream of events into one answer."""
+    events: list[Event] = []
+    async for batch in batches:
+        events += batch
+    return joined(events)
+
+
+def joined(events: Iterable[Event]) -> Answer:
+    """All events of a run as one answer; parts keep the order of their first fragment."""
     text: list[str] = []
     refusal: list[str] = []
     blocks: dict[int, Reasoning] = {}
@@ -55,30 +60,25 @@ async def join(batches: AsyncIterator[Sequence[Event]]) -> Answer:
     finish: Finished | None = None
     model: str | None = None
     trace: Traced | None = None
-    verbatim: bytes | None = None
-    async for batch in batches:
-        for event in batch:
-            if type(event) is Verbatim:
-                verbatim = event.data
-        for event in spelled_out(batch):
-            # By class, commonest first: a `match` over nine classes costs as much as decoding the answer did.
-            kind = type(event)
-            if kind is TextDelta:
-                text.append(event.text)  # type: ignore[union-attr]  # told apart by `kind`, here and below
-            elif isinstance(event, ToolCallDelta):
-                calls[event.index] = _extend_call(calls.get(event.index), event)
-            elif isinstance(event, Started):
-                model = event.model or model
-            elif isinstance(event, Finished):
-                finish = event
-            elif isinstance(event, ReasoningDelta):
-                blocks[event.block] = _extend_reasoning(blocks.get(event.block, Reasoning()), event)
-            elif isinstance(event, RefusalDelta):
-                refusal.append(event.text)
-            elif isinstance(event, OpaquePart):
-                opaque.append(Opaque(event.family, event.kind, event.json))
-            elif isinstance(event, Traced):
-                trace = event
+    for event in spelled_out(events):
+        # By class, commonest first: a `match` over nine classes costs as much as decoding the answer did.
+        kind = type(event)
+        if kind is TextDelta:
+            text.append(event.text)  # type: ignore[union-attr]  # told apart by `kind`, here and below
+        elif isinstance(event, ToolCallDelta):
+            calls[event.index] = _extend_call(calls.get(event.index), event)
+        elif isinstance(event, Started):
+            model = event.model or model
+        elif isinstance(event, Finished):
+            finish = event
+        elif isinstance(event, ReasoningDelta):
+            blocks[event.block] = _extend_reasoning(blocks.get(event.block, Reasoning()), event)
+        elif isinstance(event, RefusalDelta):
+            refusal.append(event.text)
+        elif isinstance(event, OpaquePart):
+            opaque.append(Opaque(event.family, event.kind, event.json))
+        elif isinstance(event, Traced):
+            trace = event
     assert finish is not None, "an answer that ends without an error has its provider's end"
     return Answer(
         text="".join(text),
@@ -89,7 +89,6 @@ async def join(batches: AsyncIterator[Sequence[Event]]) -> Answer:
         finish=finish,
         answered_model=model,
         trace=trace,
-        verbatim=verbatim,
     )
 
 

@@ -6,7 +6,7 @@ price: the prompt is billed n times, where OpenAI alone would bill it once, less
 would change our mind: callers that ask for many choices of long prompts.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from llmwise.domain.events import Event
 from llmwise.domain.requests import ChatRequest, Passthrough
-from llmwise.orchestration.chat import Answer, join
+from llmwise.orchestration.chat import Answer, joined
 from llmwise.orchestration.continuity import Engine
 from llmwise.orchestration.fanout import Batch, Source, fanout
 from llmwise.orchestration.panel import Emit, kept, piped
@@ -49,11 +49,11 @@ def run(engine: Engine, account: Ledger, choices: Sequence[Ledger]) -> AsyncGene
 
 async def answers(engine: Engine, account: Ledger, choices: Sequence[Ledger]) -> list[Answer]:
     """The choices as whole answers, in order. Raises the `GatewayError` of the first one that failed."""
-    heard: list[list[Sequence[Event]]] = [[] for _ in choices]
+    heard: list[list[Event]] = [[] for _ in choices]
     async with aclosing(run(engine, account, choices)) as batches:
         async for batch in batches:
-            heard[batch.source].append(batch.events)
-    return [await join(_each(events)) for events in heard]
+            heard[batch.source] += batch.events
+    return [joined(events) for events in heard]
 
 
 def _variation(request: ChatRequest, index: int) -> ChatRequest:
@@ -69,8 +69,3 @@ def _variation(request: ChatRequest, index: int) -> ChatRequest:
 
 def _with_seed(own: Passthrough, seed: int) -> Passthrough:
     return replace(own, fields={**own.fields, "seed": msgspec.json.encode(seed)})
-
-
-async def _each(batches: Sequence[Sequence[Event]]) -> AsyncIterator[Sequence[Event]]:
-    for batch in batches:
-        yield batch

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from llmwise.domain.access import ProviderKey
 from llmwise.domain.errors import UpstreamRejected
+from llmwise.domain.events import Warned
 from llmwise.domain.ports import Keyed, Provider
 
 
@@ -32,10 +33,26 @@ class Handling(Struct, frozen=True):
         """What the history keeps of a text."""
         if text is None or not self.keep_text:
             return None
+        return self.redacted(text)
+
+    def redacted(self, text: str) -> str:
+        """A text that is kept because its caller asks for just that (a title)."""
         return text if self.redact is None else self.redact(text)
 
 
 PLAIN = Handling()
+
+
+class Recall(Struct, frozen=True):
+    """The part of the semantic memory in a request: how many memories went into it, whether its turn comes into the
+    memory, and why something of this did not happen."""
+
+    hits: int = 0
+    remember: bool = False
+    warnings: tuple[Warned, ...] = ()
+
+
+NOTHING_RECALLED = Recall()
 
 
 def with_own_key(provider: Provider, own: ProviderKey | None) -> Provider:

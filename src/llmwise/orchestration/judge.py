@@ -252,9 +252,14 @@ def verdict_of(models: Sequence[str], readings: Sequence[Reading]) -> Verdict:
 
 
 def reading_of(text: str, order: Sequence[Said]) -> Reading | None:
-    """What the judge wrote as a reading: the first JSON object in it that scores each answer once, from 0 to 10.
-    `None`: there is none."""
-    labels = LABELS[: len(order)]
+    """What the judge wrote as a reading: see `reading_by`."""
+    return reading_by(text, tuple(said.model for said in order))
+
+
+def reading_by(text: str, models: Sequence[str]) -> Reading | None:
+    """The first JSON object in `text` that scores each answer once, from 0 to 10, as a reading of the answers of
+    `models`, in the order in which they stood. `None`: there is none."""
+    labels = LABELS[: len(models)]
     for found in _objects(text):
         rows = found.get("scores")
         if not isinstance(rows, list):
@@ -275,7 +280,7 @@ def reading_of(text: str, order: Sequence[Said]) -> Reading | None:
         else:
             if len(scores) == len(labels):
                 return Reading(
-                    tuple(said.model for said in order),
+                    tuple(models),
                     tuple(scores[label] for label in labels),
                     tuple(reasons[label] for label in labels),
                     str(found.get("overall") or ""),

@@ -61,9 +61,7 @@ def _step(name: str) -> Redact:
 
 _EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}+@[A-Za-z0-9.-]{1,253}\.[A-Za-z]{2,24}\b")
 _CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
-_KEY = re.compile(
-    r"\b(?:(?:sk|pk|rk|mm_sk|gsk|hf|ghp|gho|github_pat|xox[abprs])[-_]|AKIA|AIza)[-\w]{12,512}+"
-)
+_KEY = re.compile(r"\b(?:(?:sk|pk|rk|mm_sk|gsk|hf|ghp|gho|github_pat|xox[abprs])[-_]|AKIA|AIza)[-\w]{12,512}+")
 """By the prefixes that vendors of models, GitHub, Slack, AWS and Google give their keys."""
 
 
@@ -128,6 +126,8 @@ def _ways_of(code: str, value: Any, source: str) -> int:
         least, most, body = value
         if most == _parser.MAXREPEAT:
             raise PatternError(f"{source!r} repeats something without a bound: write {{1,64}} instead of + and *")
+        if most > MOST_CHARACTERS:
+            raise PatternError(f"{source!r} may match more than {MOST_CHARACTERS} characters")
         inner = _ways(body, source)
         if inner > 1 and most > 16:
             raise PatternError(f"{source!r} repeats something that repeats, more than 16 times")

@@ -44,8 +44,8 @@ from llmwise.domain.ports import Clock, Recorder, Reservation
 from llmwise.domain.records import Admission, AttemptRecord, LedgerEntry, Mode, Outcome, RequestRecord
 from llmwise.domain.requests import ChatRequest, Dialect, Request
 from llmwise.domain.usage import TokenUsage
-from llmwise.orchestration.handling import PLAIN, Handling
 from llmwise.orchestration.checks import checks
+from llmwise.orchestration.handling import NOTHING_RECALLED, PLAIN, Handling, Recall
 
 Payer: TypeAlias = Literal["caller", "operator", "nobody"]
 
@@ -202,10 +202,16 @@ class Ledger:
         self.said: str | None = None
         self._recorder = recorder
         self.handling = handling
+        self.recalled = NOTHING_RECALLED
         self.reservation = reservation
         self._settled: list[AttemptRecord] = []
         self._open: Attempt | None = None
         self._last: Attempt | None = None
+
+    def told(self, recalled: Recall) -> None:
+        """Note what the semantic memory did to the request."""
+        self.recalled = recalled
+        self.warnings += recalled.warnings
 
     def elapsed_ms(self) -> int:
         """Whole milliseconds since the request began."""
@@ -379,8 +385,10 @@ class Ledger:
             if wanted or last.refused or ended in ("length", "content_filter"):
                 found = checks(request, "".join(answer), last.calls, last.finish, refused=last.refused)
         if plan.auto is not None:
+            # Signals quote single words of the question.
+            auto = plan.auto if self.handling.keep_text else replace(plan.auto, signals=())
             planned = tuple([attempt.target.id for attempt in plan.attempts])
-            return encode(Insight(plan.auto, planned, plan.dropped, found)).decode()
+            return encode(Insight(auto, planned, plan.dropped, found)).decode()
         return None if found is None else encode(Insight(checks=found)).decode()
 
     def _first_ms(self, settled: Sequence[AttemptRecord]) -> int | None:

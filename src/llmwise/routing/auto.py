@@ -165,7 +165,8 @@ def _taught(learned: Learned, task: str, taken: Taken) -> str:
     if taken.explored:
         return f"explored by policy {learned.version}, a chance of {taken.propensity:.3f}"
     if learned.priced is not None:
-        return f"policy {learned.version}, learned from {learned.priced.values.prompts} questions for all of its traffic"
+        questions = learned.priced.values.prompts
+        return f"policy {learned.version}, learned from {questions} questions and bounded on all of them"
     evidence = learned.tasks[task].n_eff
     return f"policy {learned.version} for {task}, learned from logs (effective evidence {evidence:.0f} conversations)"
 

@@ -85,6 +85,11 @@ def probabilities(text: str) -> tuple[float, ...]:
     return _default().probabilities(text)
 
 
+def look(text: str) -> tuple[tuple[float, ...], set[str]]:
+    """`probabilities`, and the names of the features that they come from."""
+    return _default().look(text)
+
+
 def level(difficulty: float) -> Level:
     """The level at which tables of models per class tell questions apart."""
     return "hard" if difficulty >= HARD else "medium" if difficulty >= MEDIUM else "easy"
@@ -126,15 +131,20 @@ class Classifier:
 
     def probabilities(self, text: str) -> tuple[float, ...]:
         """The chance of each of `TASK_TYPES`, in their order: sums to 1. Of a blank text: all alike."""
+        return self.look(text)[0]
+
+    def look(self, text: str) -> tuple[tuple[float, ...], set[str]]:
+        """`probabilities`, and the names of the features that they come from (none of a blank text)."""
         weights = self._weights
         if not text or text.isspace():
-            return (1 / len(weights.tasks),) * len(weights.tasks)
-        total = self._bias + sum(map(self._packed.get, features(text).names, repeat(0)))
+            return (1 / len(weights.tasks),) * len(weights.tasks), set()
+        names = features(text).names
+        total = self._bias + sum(map(self._packed.get, names, repeat(0)))
         *sums, _ = self._layout.unpack(total.to_bytes(self._layout.size, "little"))
         first, unit = max(sums), 1.0 / (weights.scale * weights.temperature)
         powers = [exp((value - first) * unit) for value in sums]
         whole = sum(powers)
-        return tuple([power / whole for power in powers])
+        return tuple([power / whole for power in powers]), names
 
     def _signals(self, names: set[str], evidence: dict[str, str], task: int, rival: int) -> tuple[str, ...]:
         """The named features by what they add to `task` over `rival`."""

@@ -43,7 +43,8 @@ def rank(priced: Priced, text: str, able: Collection[str]) -> Ranked | None:
     """`None` where the policy knows nobody who is able."""
     expected = {model: one for model, one in expect(priced.values, text).items() if model in able}
     if not expected:
-        return Ranked(*[priced.reference] * 2, (priced.reference,)) if priced.reference in able else None
+        alone = priced.reference
+        return Ranked(alone, alone, (alone,)) if alone in able else None
 
     def first(price: float | None) -> str:
         return priced.reference if price is None and priced.reference in able else best_value(expected, price or 0.0)

@@ -33,7 +33,7 @@ class OnTrial(Struct, frozen=True):
 
 
 class Rollout(Struct, frozen=True):
-    """What steers Auto now. `adopted` by goal; `avoid` as in `View`; `auto` goes before the configuration's settings."""
+    """What steers Auto now. `adopted` by goal; `avoid` as in `View`; `auto` goes before the configuration."""
 
     adopted: Mapping[Goal, Learned] = {}
     trial: OnTrial | None = None

@@ -9,10 +9,11 @@ dozen additions, no model call. Learned by `insights/values.py`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import fsum
 
 from msgspec import Struct
 
-from llmwise.routing.classifier import TASK_TYPES, probabilities
+from llmwise.routing.classifier import TASK_TYPES, look
 from llmwise.routing.features import features
 
 
@@ -42,12 +43,13 @@ def shape_of(text: str) -> list[str]:
 
 def expect(values: Values, text: str) -> dict[str, Expected]:
     """Model -> what to expect of it on this text."""
-    return expect_seen(values, probabilities(text), shape_of(text))
+    chances, names = look(text)
+    return expect_seen(values, chances, [name for name in names if name[0] in "#@"])
 
 
 def expect_seen(values: Values, chances: Sequence[float], shape: Iterable[str]) -> dict[str, Expected]:
     """The same, of a text already looked at: `chances` in the order of `TASK_TYPES`."""
-    ease = sum([values.ease.get(name, 0.0) for name in shape])
+    ease = fsum([values.ease.get(name, 0.0) for name in shape])  # the same in whatever order a set has
     rows = [(chance, values.table[task]) for chance, task in zip(chances, TASK_TYPES, strict=True) if chance > 0.001]
     whole = sum([chance for chance, _ in rows])
     return {

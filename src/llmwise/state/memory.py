@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from llmwise.domain.errors import BreakerEffect
 from llmwise.domain.ports import Clock
+from llmwise.domain.records import LedgerEntry, RequestRecord
 from llmwise.routing import breaker, health
 from llmwise.routing.breaker import ALLOWED, CLOSED, Admission, Breaker, BreakerSettings
 from llmwise.routing.health import UNSEEN, Health
@@ -130,6 +131,9 @@ class MemoryState:
             self.counters.add_tokens(claim.key_id, tokens - claim.tokens, self._clock.monotonic())
         if claim.concurrency is not None:
             self.counters.end(claim)
+
+    def replayed(self, record: RequestRecord, entries: Sequence[LedgerEntry]) -> None:
+        return  # what a process keeps in memory died with it
 
     async def standings(self, purses: Sequence[Purse], now_ms: int) -> tuple[Standing, ...]:
         await self.purses.open(purses, now_ms)

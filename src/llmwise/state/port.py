@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from llmwise.domain.access import Period
 from llmwise.domain.errors import BreakerEffect
+from llmwise.domain.records import LedgerEntry, RequestRecord
 from llmwise.routing.breaker import Admission, Breaker, BreakerSettings
 from llmwise.routing.health import Health
 
@@ -189,6 +190,11 @@ class SharedState(Protocol):
 
     def settle(self, verdict: Verdict, charged_nanousd: int, tokens: int) -> None:
         """End a claim that was granted: it cost so much and took so many tokens in all. Once for each claim."""
+        ...
+
+    def replayed(self, record: RequestRecord, entries: Sequence[LedgerEntry]) -> None:
+        """A request of a process that died: what it set aside is free, and what it cost is spent, unless that process
+        had still said so itself."""
         ...
 
     async def standings(self, purses: Sequence[Purse], now_ms: int) -> tuple[Standing, ...]: ...

@@ -33,7 +33,7 @@ class LocalPurses:
     def __init__(self, spent: Spent) -> None:
         self._spent = spent
         self._open: dict[str, _Open] = {}
-        self._opening: dict[str, asyncio.Task[int]] = {}
+        self._opening: dict[str, asyncio.Task[int | None]] = {}
         self._held: dict[str, tuple[_Open, ...]] = {}
 
     def ready(self, purses: Sequence[Purse], now_ms: int) -> bool:
@@ -45,20 +45,25 @@ class LocalPurses:
         return True
 
     async def open(self, purses: Sequence[Purse], now_ms: int) -> None:
-        """Ask the ledger about those that are not. A ledger that can't be read says nothing was spent; it is
-        asked again after `UNREADABLE_S`."""
+        """Ask the ledger about those that are not. While it can't be read a purse goes by what it knows, at first that
+        nothing was spent; the ledger is asked again after `UNREADABLE_S`."""
         for purse in purses:
             if self.ready((purse,), now_ms):
                 continue
             period = span(purse.period, now_ms)
-            spent, known = await self._ask(purse, period.start_ms), True
-            if spent is None:
-                spent, known = 0, False
+            entry = self._open.get(purse.id)
+            if entry is None or entry.start_ms != period.start_ms:
+                entry = _Open(period.start_ms, period.end_ms, 0)
+            known = entry.spent
+            spent = await self._ask(purse, period.start_ms)
             if self.ready((purse,), now_ms):  # another request was quicker
                 continue
-            entry = self._open[purse.id] = _Open(period.start_ms, period.end_ms, spent)
-            if not known:
+            self._open[purse.id] = entry
+            if spent is None:
                 entry.ends_ms = now_ms + int(UNREADABLE_S * 1000)
+            else:
+                entry.spent += spent - known  # with what was settled while the ledger was asked
+                entry.ends_ms = period.end_ms
 
     def standing(self, purse: Purse) -> Standing:
         entry = self._open[purse.id]
@@ -81,17 +86,20 @@ class LocalPurses:
         self._open = {}
 
     async def _ask(self, purse: Purse, since_ms: int) -> int | None:
+        """All who come meanwhile wait for one answer."""
         name = f"{purse.id}:{since_ms}"
         asking = self._opening.get(name)
         if asking is None:
-            asking = asyncio.ensure_future(self._spent(purse, since_ms))
+            asking = asyncio.ensure_future(self._asked(purse, since_ms))
             self._opening[name] = asking
             asking.add_done_callback(lambda _: self._opening.pop(name, None))
+        return await asyncio.shield(asking)
+
+    async def _asked(self, purse: Purse, since_ms: int) -> int | None:
         try:
             async with asyncio.timeout(OPENING_S):
-                return await asyncio.shield(asking)
+                return await self._spent(purse, since_ms)
         except Exception as error:
-            log.error(
-                "what %s has spent can't be read, it begins at nothing for %g s: %s", purse.id, UNREADABLE_S, error
-            )
+            problem = "no answer in time" if isinstance(error, TimeoutError) else error
+            log.error("what %s has spent can't be read, taken for 0 for %g s: %s", purse.id, UNREADABLE_S, problem)
             return None

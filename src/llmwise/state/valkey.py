@@ -12,14 +12,16 @@ budgets begin with what the ledger says.
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
 
+from llmwise.domain.access import Period
 from llmwise.domain.errors import BreakerEffect
 from llmwise.domain.ports import Clock
+from llmwise.domain.records import LedgerEntry, RequestRecord
 from llmwise.routing.breaker import Admission, Breaker, BreakerSettings, Phase
 from llmwise.routing.health import Health
 from llmwise.state.memory import MemoryState
@@ -56,6 +58,8 @@ TICKET_S = 2.0
 SETTLING_S = 0.5
 """After Valkey comes back, purses it has forgotten are opened only when the other replicas have had this time to write
 what they spent meanwhile to the ledger."""
+
+PERIODS: tuple[Period, ...] = get_args(Period)
 
 NOT_YET = "not connected yet"
 
@@ -228,6 +232,29 @@ class ValkeyState:
             *(_name(purse, span(purse.period, claim.created_at_ms)) for purse in claim.purses),
         )
 
+    def replayed(self, record: RequestRecord, entries: Sequence[LedgerEntry]) -> None:
+        moved = {entry.kind: entry.amount_nanousd for entry in entries}
+        names: list[str] = []
+        if entries:  # which budgets bounded it is not known any more; where it holds nothing, nothing is booked
+            account_id = entries[0].account_id
+            for period in PERIODS:
+                since = span(period, record.created_at_ms)
+                names.append(_name(Purse("key", record.key_id, account_id, period), since))
+                names.append(_name(Purse("account", account_id, account_id, period), since))
+        self._pipe.tell(
+            "settle",
+            self._prefix,
+            record.id,
+            record.key_id,
+            -moved.get("reserve", 0),
+            -moved.get("settle", 0),
+            0,
+            0,
+            1,
+            0,
+            *names,
+        )
+
     async def standings(self, purses: Sequence[Purse], now_ms: int) -> tuple[Standing, ...]:
         if self.away is None:
             looks = tuple(msgspec.structs.replace(purse, hard_nanousd=None) for purse in purses)
@@ -264,22 +291,25 @@ class ValkeyState:
                 return None
             if reply[0] != 1:
                 return _verdict(claim, spans, reply)
-            if self._clock.monotonic() < self._unreadable_until:
+            now = self._clock.monotonic()
+            if now < self._unreadable_until:
                 return None
-            await self._settled_elsewhere()
+            if now < self._returned + SETTLING_S:
+                if self._local.purses.ready(claim.purses, claim.created_at_ms):
+                    return None  # in use while it was away: so it stays until then, and nobody waits
+                await asyncio.sleep(self._returned + SETTLING_S - now)
             try:
                 async with asyncio.timeout(OPENING_S):
                     for index, (purse, period) in enumerate(zip(claim.purses, spans, strict=True)):
                         if reply[4 + 2 * index] < 0:
                             spent[index] = await self._spent(purse, period.start_ms)
             except Exception as error:
-                self._unreadable_until = self._clock.monotonic() + UNREADABLE_S
-                log.error("what was spent can't be read, budgets are this process's own: %s", error)
+                now = self._clock.monotonic()
+                if now >= self._unreadable_until:  # the first of those that waited says so
+                    log.error("what was spent can't be read, budgets are this process's own: %s", error)
+                self._unreadable_until = now + UNREADABLE_S
                 return None
         return None
-
-    async def _settled_elsewhere(self) -> None:
-        await asyncio.sleep(max(0.0, self._returned + SETTLING_S - self._clock.monotonic()))
 
     # keeping up
 
@@ -326,12 +356,12 @@ class ValkeyState:
         self._connected.clear()
         if self.away is None or self.away is NOT_YET:
             log.error("the shared state does not answer, limits and budgets are this process's own: %s", error)
+            self._local.purses.forget()
         self.away = str(error) or type(error).__name__
 
     def _back(self) -> None:
         if self.away != NOT_YET:
             log.warning("the shared state answers again")
-        self._local.purses.forget()
         self._returned = self._clock.monotonic()
         self.away = None
         self._connected.set()

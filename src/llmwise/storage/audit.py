@@ -16,6 +16,8 @@ from llmwise.storage import postgres
 from llmwise.storage.tables import attempts, imported_requests, imported_usage, imports, requests
 
 DAY_MS = 86_400_000
+END_OF_TIME_MS = 4_102_444_800_000
+"""The year 2100."""
 
 UsageKind: TypeAlias = Literal["tokens", "cost"]
 Pricer: TypeAlias = Literal["export", "catalog"]
@@ -158,9 +160,7 @@ class Everything(Struct, frozen=True):
 def everything(connection: Connection, since_ms: int, until_ms: int, most_sampled: int) -> Everything:
     """All of it from `since_ms` until before `until_ms`."""
     total, sampled = sample(connection, since_ms, until_ms, most_sampled)
-    return Everything(
-        cells(connection, since_ms, until_ms), timings(connection, since_ms, until_ms), total, sampled
-    )
+    return Everything(cells(connection, since_ms, until_ms), timings(connection, since_ms, until_ms), total, sampled)
 
 
 def add(connection: Connection, rows: Sequence[ImportedUsage] | Sequence[ImportedRequest]) -> Added:

@@ -110,11 +110,17 @@ def signals_of(connection: Connection, request_id: str) -> tuple[Signal, ...]:
 
 
 def settled_between(
-    connection: Connection, since_ms: int, until_ms: int, limit: int, *, texts: bool = False
+    connection: Connection,
+    since_ms: int,
+    until_ms: int,
+    limit: int,
+    *,
+    texts: bool = False,
+    key_id: str | None = None,
 ) -> tuple[SettledRequest, ...]:
     """The newest `limit` single answers (mode `chat`) that began in the window, oldest first, with their attempts.
     Without `texts` the answer is left out, and the question where the task type is known."""
-    rows = records_between(connection, since_ms, until_ms, limit, texts=texts)
+    rows = records_between(connection, since_ms, until_ms, limit, texts=texts, key_id=key_id)
     several = [record.id for record, folded in rows if folded is None]
     of: dict[str, list[AttemptRecord]] = defaultdict(list)
     for some in _slices(several):

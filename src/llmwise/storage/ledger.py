@@ -6,29 +6,36 @@ every row, and with a busy event loop in the other thread each return is a wait:
 and 29 to 89 ms this way (two cores, loop saturated), beside a tenth less CPU.
 """
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 from msgspec.structs import astuple
-from sqlalchemy import ColumnElement, Connection, Select, Table, case, delete, func, null, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, case, delete, func, literal_column, null, or_, select
 
 from llmwise.domain.records import AttemptRecord, LedgerEntry, Mode, RequestRecord
 from llmwise.storage import lone, postgres
 from llmwise.storage.lone import NOT_FOLDED, Folded
 from llmwise.storage.rows import SettledRequest
-from llmwise.storage.tables import LONE, attempts, days, ledger, requests
+from llmwise.storage.tables import LONE, attempts, days, hours, ledger, requests
 
-DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
 
 _ROWS_A_STATEMENT = (64, 8, 1)
+
+COUNTED = 10_000
+SEARCHED = 20_000
+LOOKED_IN = ("id", "requested_model", "model", "prompt", "answer")
 
 _LATER = ("insight", "byok")
 _OWN = len(RequestRecord.__struct_fields__) - len(_LATER)
 _LONE = slice(_OWN, _OWN + len(LONE))
 _RECORD = (*tuple(requests.c)[:_OWN], *(requests.c[name] for name in _LATER))
 """The columns of a `RequestRecord`: those that came later stand behind those of its only attempt."""
+
+_is_id = re.compile(r"req_[0-9a-f]{32}").fullmatch
 
 _ID_LEADS_MS = 60_000
 """Between the making of an id and its request's time lies the reading of the body, which is bounded
@@ -56,8 +63,10 @@ def insert(
     _insert_rows(connection, attempts, rows)
     _insert_rows(connection, ledger, [astuple(entry) for entry in settled_entries])
     if settled:
-        touched = {of.created_at_ms // DAY_MS for of in settled}
-        connection.execute(delete(days).where(days.c.day.in_(touched)))  # see `rollup`
+        postgres.add(connection)
+        touched = {of.created_at_ms // HOUR_MS for of in settled}  # whose sums are true no longer: see `rollup`
+        connection.execute(delete(hours).where(hours.c.hour.in_(sorted(touched))))
+        connection.execute(delete(days).where(days.c.day.in_(sorted({hour // 24 for hour in touched}))))
 
 
 def _record(row: Any) -> RequestRecord:
@@ -99,16 +108,24 @@ def history(
 ) -> tuple[int, tuple[RequestRecord, ...]]:
     """How many requests match, and one page of them, newest first. `key_id` `None` means everybody's.
 
-    `search` is text that the id, the requested or the answering model, the prompt or the answer contains; `%` and `_`
-    mean themselves; letters match in either case (on SQLite those of ASCII only).
+    They are counted up to `COUNTED` beyond the page's beginning: that many means "or more". `search` is text that the
+    id, the requested or the answering model, the prompt or the answer contains; `%` and `_` mean themselves; letters
+    match in either case (on SQLite those of ASCII only). It is looked for in the newest `SEARCHED` requests; a whole id
+    is found however old its request is.
     """
     conditions = [*_of_key(key_id), *_of_mode(mode)]
+    if search and not _is_id(search):
+        found = _search(connection, conditions, key_id, search)
+        return len(found), _records(connection, found[offset : offset + limit], _RECORD)
     if search:
-        looked_in = ("id", "requested_model", "model", "prompt", "answer")
-        conditions.append(or_(*(requests.c[name].icontains(search, autoescape=True) for name in looked_in)))
-    total = connection.execute(select(func.count()).select_from(requests).where(*conditions)).scalar_one()
-    page = _newest_first(select(*_RECORD).where(*conditions), key_id, limit, offset)
-    return total, tuple(RequestRecord(*row) for row in connection.execute(page))
+        conditions.append(requests.c.id == search)
+    total, found = _counted(connection, conditions, key_id, limit, offset)
+    return total, _records(connection, found, _RECORD)
+
+
+def is_exact(total: int, offset: int, search: str | None) -> bool:
+    """Whether `history` has counted all that there are."""
+    return total < offset + COUNTED and (not search or bool(_is_id(search)))
 
 
 def records(
@@ -125,18 +142,16 @@ def recent(
 ) -> tuple[RequestRecord, ...]:
     """One page of the requests since `since_ms`, newest first; `prompt` and `answer` are not read and `None`."""
     columns = [null() if column.name in ("prompt", "answer") else column for column in _RECORD]
-    wanted = select(*columns).where(*window(key_id, since_ms), *_of_mode(mode))
-    page = _newest_first(wanted, key_id, limit, offset)
-    return tuple(RequestRecord(*row) for row in connection.execute(page))
+    return _page(connection, [*window(key_id, since_ms), *_of_mode(mode)], key_id, limit, offset, columns)
 
 
 def records_between(
-    connection: Connection, since_ms: int, until_ms: int, limit: int, *, texts: bool
+    connection: Connection, since_ms: int, until_ms: int, limit: int, *, texts: bool, key_id: str | None = None
 ) -> list[tuple[RequestRecord, Folded | None]]:
     """The newest `limit` single answers in the window, newest first, each with its only attempt folded (`None`: its
     attempts are in `attempts`). Without `texts` the answer is not read, nor the question of a typed request."""
     r = requests.c
-    in_window = window_between(r.id, r.key_id, r.created_at_ms, None, since_ms, until_ms)
+    in_window = window_between(r.id, r.key_id, r.created_at_ms, key_id, since_ms, until_ms)
     columns: list[Any] = [*requests.c]
     if not texts:
         blank = {"answer": null(), "prompt": case((r.task_type.is_(None), r.prompt), else_=null())}
@@ -212,10 +227,70 @@ def window_between(
 
 
 def _of_mode(mode: Mode | None) -> list[ColumnElement[bool]]:
-    return [] if mode is None else [requests.c.mode == mode]
+    if mode is None:
+        return []
+    # Said in the statement itself, so that the index of the rare modes is known to do.
+    rare = [] if mode == "chat" else [requests.c.mode != literal_column("'chat'")]
+    return [requests.c.mode == mode, *rare]
 
 
-def _newest_first(wanted: Select[Any], key_id: str | None, limit: int, offset: int) -> Select[Any]:
+def _newest(id: ColumnElement[Any], at: ColumnElement[Any], key_id: str | None) -> tuple[ColumnElement[Any], ...]:
     """Each order is an index's: for everybody's requests that of the ids, which begin with the time."""
-    newest = (requests.c.id.desc(),) if key_id is None else (requests.c.created_at_ms.desc(), requests.c.id.desc())
-    return wanted.order_by(*newest).limit(limit).offset(offset)
+    return (id.desc(),) if key_id is None else (at.desc(), id.desc())
+
+
+def _page(
+    connection: Connection,
+    conditions: list[ColumnElement[bool]],
+    key_id: str | None,
+    limit: int,
+    offset: int,
+    columns: Sequence[ColumnElement[Any]],
+) -> tuple[RequestRecord, ...]:
+    # First the ids, so that of what is skipped the index alone is read.
+    r = requests.c
+    page = select(r.id, r.created_at_ms).where(*conditions).order_by(*_newest(r.id, r.created_at_ms, key_id))
+    found = [(id, at) for id, at in connection.execute(page.limit(limit).offset(offset))]
+    return _records(connection, found, columns)
+
+
+def _counted(
+    connection: Connection, conditions: list[ColumnElement[bool]], key_id: str | None, limit: int, offset: int
+) -> tuple[int, list[tuple[str, int]]]:
+    """How many there are, up to `COUNTED` beyond `offset`, and the ids and times of the page there: one walk along the
+    index for both."""
+    r = requests.c
+    ahead = select(r.id, r.created_at_ms).where(*conditions).order_by(*_newest(r.id, r.created_at_ms, key_id))
+    one = ahead.limit(COUNTED).offset(offset).subquery().c
+    page = select(one.id, one.created_at_ms, func.count().over()).order_by(*_newest(one.id, one.created_at_ms, key_id))
+    rows = connection.execute(page.limit(limit)).all()
+    if rows or not offset:
+        return (offset + rows[0][2] if rows else 0), [(id, at) for id, at, _ in rows]
+    fewer = select(r.id).where(*conditions).limit(offset).subquery()
+    return connection.execute(select(func.count()).select_from(fewer)).scalar_one(), []
+
+
+def _search(
+    connection: Connection, conditions: list[ColumnElement[bool]], key_id: str | None, text: str
+) -> list[tuple[str, int]]:
+    """Ids and times, newest first."""
+    r = requests.c
+    columns = (*(r[name] for name in LOOKED_IN), r.created_at_ms)
+    newest = select(*columns).where(*conditions).order_by(*_newest(r.id, r.created_at_ms, key_id)).limit(SEARCHED)
+    one = newest.subquery().c
+    holds = or_(*(one[name].icontains(text, autoescape=True) for name in LOOKED_IN))
+    found = select(one.id, one.created_at_ms).where(holds).order_by(*_newest(one.id, one.created_at_ms, key_id))
+    return [(id, at) for id, at in connection.execute(found)]
+
+
+def _records(
+    connection: Connection, found: Sequence[tuple[str, int]], columns: Sequence[ColumnElement[Any]]
+) -> tuple[RequestRecord, ...]:
+    """In the order of their ids given."""
+    if not found:
+        return ()
+    ids, times = zip(*found, strict=True)
+    # The times leave out the partitions that can't have them.
+    of_them = (requests.c.id.in_(ids), requests.c.created_at_ms.between(min(times), max(times)))
+    rows = {row[0]: RequestRecord(*row) for row in connection.execute(select(*columns).where(*of_them))}
+    return tuple(rows[id] for id in ids if id in rows)

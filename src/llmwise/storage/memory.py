@@ -2,7 +2,7 @@
 of length 1 is their product.
 
 All vectors of an account and a model are read and multiplied: exact, and with `MOST` of them fast enough for a request
-that asked for it (`bench/memory.py`). What is beyond that is forgotten, oldest first.
+that asked for it. What is beyond that is forgotten, oldest first.
 """
 
 from array import array

@@ -33,6 +33,9 @@ DAY_MS = 86_400_000
 _LOCK = 0x6C6C6D77697365
 """The advisory lock of those who change what they have read ("llmwise" in ASCII)."""
 
+_ADDITIONS = _LOCK + 1
+"""The lock of those who add records, who share it, and of who sums them up, who has it alone."""
+
 _SPECIAL = re.compile(r"[\\\t\n\r\0]").search
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r", "\0": "\N{REPLACEMENT CHARACTER}"})
 """PostgreSQL's text holds no NUL, and a record must not be lost for one in a prompt."""
@@ -52,6 +55,18 @@ def engine(url: URL) -> Engine:
 def lock(connection: Connection) -> None:
     """Until the end of the transaction no other one that asks for it changes anything."""
     connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+
+
+def keep_additions_out(connection: Connection) -> None:
+    """Until the end of the transaction nobody adds a record (SQLite has one writer anyway)."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADDITIONS})"))
+
+
+def add(connection: Connection) -> None:
+    """Until the end of the transaction nobody sums up what is being added."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({_ADDITIONS})"))
 
 
 def meaning(cause: BaseException) -> tuple[str, str] | None:

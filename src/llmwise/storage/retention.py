@@ -8,6 +8,7 @@ that are over keep their sums (`rollup`) when their records are gone.
 from sqlalchemy import ColumnElement, Connection, delete, or_, select, text, update
 
 from llmwise.domain.access import account_settings_of
+from llmwise.storage import postgres
 from llmwise.storage.conversations import of_account
 from llmwise.storage.tables import accounts, attempts, conversations, memories, requests, signals
 
@@ -52,6 +53,12 @@ def delete_records_before(connection: Connection, before_ms: int) -> int:
         connection.execute(delete(signals).where(signals.c.request_id.in_(ids)))
         connection.execute(delete(requests).where(requests.c.id.in_(ids)))
     return len(ids)
+
+
+def drop_empty_days(connection: Connection, before_ms: int) -> None:
+    """On PostgreSQL, the partitions of the days before, when `delete_records_before` has emptied them."""
+    if connection.dialect.name == "postgresql":
+        postgres.drop_before(connection, before_ms // postgres.DAY_MS)
 
 
 def silent_accounts(connection: Connection) -> tuple[str, ...]:

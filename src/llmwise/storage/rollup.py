@@ -1,61 +1,111 @@
-"""Days that are over, summed up once: so that a report on ten million records reads some dozen rows.
+"""Hours and days that are over, summed up once: so that a report on ten million records reads some hundred rows, and at
+most three hours of records.
 
-A day is closed when the one after it is over too, and then summed up for each key and for everybody (`''`), in one
-transaction. A record that comes late (from a spool) takes its day's sums away in the transaction that adds it
-(`ledger.insert`), and the day is closed anew: sums and records always agree, and `usage.summary` may take either.
+An hour is closed when the one after it is over too, and then summed up for each key and for everybody (`''`); a day
+when its hours are, from them. A record that comes late (from a spool) takes its hour's and its day's sums away in the
+transaction that adds it (`ledger.insert`), and they are closed anew: sums and records always agree, and `usage.summary`
+may take either. On PostgreSQL a lock keeps closing and adding apart, so that no record slips in between.
 """
 
+from collections import defaultdict
+
 import msgspec
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Column, Connection, case, func, insert, or_, select
 
-from llmwise.storage import sums
-from llmwise.storage.sums import Sums
-from llmwise.storage.tables import days, requests
+from llmwise.storage import postgres, sums
+from llmwise.storage.sums import DAY_MS, HOUR_MS, Sums
+from llmwise.storage.tables import days, hours, requests
 
-DAY_MS = 86_400_000
 EVERYBODY = ""
 MOST_DAYS = 400
 """What lies further back is summed up by nobody: no report asks for it."""
+
+HOURS_AT_ONCE = 6
+"""In one transaction: records wait while it runs."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Sums).decode
 
 
-def close_a_day(connection: Connection, today: int) -> int | None:
-    """Sum up the oldest day (since 1970) that is over for good and is not summed up yet; `None`: there is none."""
-    oldest = connection.execute(select(func.min(requests.c.created_at_ms))).scalar_one()
-    if oldest is None:
+def close_a_day(connection: Connection, now_ms: int) -> int | None:
+    """A step in the oldest day (since 1970) that is not summed up yet: some of its hours that are over for good, and
+    the day itself after the last of them. `None`: nothing is left to do."""
+    # The least id, and not the least time, which no index knows. Ids are made before their requests are.
+    first_id = connection.execute(select(func.min(requests.c.id))).scalar_one()
+    if first_id is None:
         return None
-    closed = {day for (day,) in connection.execute(select(days.c.day).distinct())}
-    for day in range(max(oldest // DAY_MS, today - MOST_DAYS), today - 1):
-        if day not in closed:
-            _close(connection, day)
+    postgres.keep_additions_out(connection)
+    until_hour = now_ms // HOUR_MS - 1
+    today = until_hour // 24
+    oldest = max(_day_of(first_id), today - MOST_DAYS)
+    closed = _closed(connection, days.c.day, oldest, today)
+    for day in range(oldest, today + 1):
+        if day not in closed and _close(connection, day, until_hour):
             return day
     return None
 
 
 def closed_days(connection: Connection, key_id: str | None, since_ms: int) -> dict[int, Sums]:
     """The closed days that lie whole in the window since `since_ms`, of a key or of everybody."""
-    first = -(-since_ms // DAY_MS)
-    wanted = (EVERYBODY,) if key_id is None else (EVERYBODY, key_id)
-    rows = connection.execute(
-        select(days.c.day, days.c.key_id, days.c.sums).where(days.c.day >= first, days.c.key_id.in_(wanted))
+    return _read(connection, days.c.day, key_id, [(-(-since_ms // DAY_MS), None)])
+
+
+def closed_hours(connection: Connection, key_id: str | None, windows: list[tuple[int, int | None]]) -> dict[int, Sums]:
+    """The closed hours that lie whole in one of the windows: since a time and before another, or without an end."""
+    spans = [(-(-since // HOUR_MS), None if until is None else until // HOUR_MS) for since, until in windows]
+    return _read(connection, hours.c.hour, key_id, spans)
+
+
+def _close(connection: Connection, day: int, until_hour: int) -> bool:
+    """Whether there was anything to do."""
+    start, end = day * 24, day * 24 + 24
+    there = _closed(connection, hours.c.hour, start, end - 1)
+    missing = [hour for hour in range(start, min(end, until_hour)) if hour not in there][:HOURS_AT_ONCE]
+    if missing:
+        found = sums.by_hour(connection, missing[0] * HOUR_MS, (missing[-1] + 1) * HOUR_MS)
+        for hour in missing:
+            _write(connection, hours.c.hour, hour, {key: value for (of, key), value in found.items() if of == hour})
+    elif len(there) == 24:
+        by_key: defaultdict[str, list[Sums]] = defaultdict(list)
+        of_day = select(hours.c.key_id, hours.c.sums).where(hours.c.hour.between(start, end - 1))
+        for key_id, text in connection.execute(of_day.where(hours.c.key_id != EVERYBODY)):
+            by_key[key_id].append(_decode(text))
+        _write(connection, days.c.day, day, {key: sums.merged(parts) for key, parts in by_key.items()})
+    else:
+        return False
+    return True
+
+
+def _write(connection: Connection, number: Column[int], value: int, by_key: dict[str, Sums]) -> None:
+    rows = [(EVERYBODY, sums.merged(by_key.values())), *by_key.items()]
+    connection.execute(
+        insert(number.table),
+        [{number.name: value, "key_id": key, "sums": _encode(of_key).decode()} for key, of_key in rows],
     )
+
+
+def _closed(connection: Connection, number: Column[int], first: int, last: int) -> set[int]:
+    """What has been closed from `first` to `last`."""
+    key_id = number.table.c.key_id
+    return {*connection.scalars(select(number).where(key_id == EVERYBODY, number.between(first, last)))}
+
+
+def _read(
+    connection: Connection, number: Column[int], key_id: str | None, spans: list[tuple[int, int | None]]
+) -> dict[int, Sums]:
+    table = number.table
+    of_key = table.c.key_id == (key_id or EVERYBODY)
+    asked = of_key if key_id is None else of_key | (table.c.key_id == EVERYBODY)
+    within = or_(*(number >= first if end is None else number.between(first, end - 1) for first, end in spans))
     found: dict[int, Sums] = {}
-    for day, of_key, text in rows:
-        if of_key == (key_id or EVERYBODY):
-            found[day] = _decode(text)
-        elif key_id is not None:
-            found.setdefault(day, Sums())  # closed, and the key has no requests in it
+    for at, text in connection.execute(select(number, case((of_key, table.c.sums))).where(asked, within)):
+        if text is not None:
+            found[at] = _decode(text)
+        else:
+            found.setdefault(at, Sums())  # closed, and the key may have no requests in it
     return found
 
 
-def _close(connection: Connection, day: int) -> None:
-    by_key = sums.by_key(connection, day * DAY_MS, (day + 1) * DAY_MS)
-    everybody = Sums()
-    for of_key in by_key.values():
-        everybody.add(of_key)
-    rows = [(EVERYBODY, everybody), *by_key.items()]
-    connection.execute(
-        insert(days), [{"day": day, "key_id": key, "sums": _encode(value).decode()} for key, value in rows]
-    )
+def _day_of(request_id: str) -> int:
+    """Of the time that an id begins with (`domain.ids`)."""
+    return int(request_id[4:16], 16) // DAY_MS

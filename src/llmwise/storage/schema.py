@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 
 from llmwise.storage import postgres, tables
 
-HEAD = "0007"
+HEAD = "0008"
 """Revisions are numbers of four digits, so that a later one compares greater."""
 
 _STAMP = Table(  # as Alembic makes it

@@ -5,6 +5,7 @@ they never wait for each other's lock), reads in two. A cancelled call lets its 
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -14,7 +15,7 @@ from sqlalchemy import Connection
 
 from llmwise.domain.access import DEFAULT_ACCOUNT, AccountSettings
 from llmwise.domain.records import AttemptRecord, LedgerEntry, Mode, RequestRecord
-from llmwise.storage import accounts, insights, keys, ledger, meta, postgres, rollup, stream, usage
+from llmwise.storage import accounts, audit, insights, keys, ledger, meta, postgres, rollup, stream, usage
 from llmwise.storage.database import Database
 from llmwise.storage.errors import StorageUnavailable
 from llmwise.storage.insights import Document, Kind, Signal
@@ -22,11 +23,14 @@ from llmwise.storage.rows import AccountRow, FoundKey, KeyRow, ListedKey, Settle
 
 __all__ = ["OfflineKeys", "StorageUnavailable", "Store"]
 
+log = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 READERS = 2
-DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 class Store:
@@ -36,8 +40,8 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._partitioned_until = 0
-        self._today = 0  # the day of the newest record, since 1970
-        self._days_to_close = True
+        self._newest_ms = 0  # of the records that this process has added
+        self._to_close = True
         self._writer = ThreadPoolExecutor(1, "llmwise-store-write")
         # A memory database has one connection, and a connection one transaction at a time.
         self._readers = self._writer if database.in_memory else ThreadPoolExecutor(READERS, "llmwise-store-read")
@@ -71,17 +75,10 @@ class Store:
         """Add what is not there yet, all or nothing. Known ids are left as they are."""
         if self._database.is_postgres and requests:
             await self._have_partitions(max(request.created_at_ms for request in requests) // DAY_MS)
-        today = max((request.created_at_ms for request in requests), default=0) // DAY_MS
-        late = not self._today or any(of.created_at_ms // DAY_MS < self._today - 1 for of in requests)
-        # A late record must not meet the closing of its day, which takes the lock of `write`.
-        add = self._database.write if late else self._database.append
-        insert = lambda: add(ledger.insert, requests, attempts, entries)  # noqa: E731
+        insert = lambda: self._database.append(ledger.insert, requests, attempts, entries)  # noqa: E731
         await asyncio.get_running_loop().run_in_executor(self._writer, insert)
-        if today > self._today or late:
-            self._today = max(today, self._today)
-            self._days_to_close = True
-        if self._days_to_close and requests:
-            self._days_to_close = await self._write(rollup.close_a_day, self._today) is not None
+        if requests:
+            await self._close_hours([request.created_at_ms for request in requests])
 
     async def entries(self, account_id: str, *, limit: int = 100, offset: int = 0) -> tuple[LedgerEntry, ...]:
         """One page of an account's ledger, newest first."""
@@ -104,7 +101,7 @@ class Store:
 
     async def usage_summary(self, key_id: str | None, days: int, now_ms: int) -> UsageSummary:
         """Over the last `days` times 24 hours; the first of the UTC days in it is therefore a part of one."""
-        return await self._read(usage.summary, key_id, now_ms - days * usage.DAY_MS)
+        return await self._read(usage.summary, key_id, now_ms - days * DAY_MS)
 
     async def usage_recent(
         self,
@@ -117,7 +114,7 @@ class Store:
         mode: Mode | None = None,
     ) -> tuple[RequestRecord, ...]:
         """One page of the last `days` times 24 hours, newest first; `prompt` and `answer` are left out."""
-        since_ms = now_ms - days * usage.DAY_MS
+        since_ms = now_ms - days * DAY_MS
         return await self._read(ledger.recent, key_id, since_ms, limit=limit, offset=offset, mode=mode)
 
     async def create_key(
@@ -229,10 +226,10 @@ class Store:
         return await self._read(insights.signals_of, request_id)
 
     async def settled_between(
-        self, since_ms: int, until_ms: int, limit: int, *, texts: bool = False
+        self, since_ms: int, until_ms: int, limit: int, *, texts: bool = False, key_id: str | None = None
     ) -> tuple[SettledRequest, ...]:
         """Single answers in bulk (see `insights.settled_between`)."""
-        return await self._read(insights.settled_between, since_ms, until_ms, limit, texts=texts)
+        return await self._read(insights.settled_between, since_ms, until_ms, limit, texts=texts, key_id=key_id)
 
     async def stream(
         self, since_ms: int, until_ms: int, *, mode: Mode | None = "chat", texts: bool = False
@@ -256,6 +253,33 @@ class Store:
     async def write(self, change: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """A change of one of them."""
         return await self._write(change, *args, **kwargs)
+
+    async def audited(self, since_ms: int, until_ms: int, most_sampled: int) -> audit.Everything:
+        """What an audit's report is made of, live and imported."""
+        return await self._read(audit.everything, since_ms, until_ms, most_sampled)
+
+    async def add_imported(self, rows: Sequence[audit.ImportedUsage] | Sequence[audit.ImportedRequest]) -> audit.Added:
+        """Add or replace rows of an export (see `audit.add`)."""
+        return await self._write(audit.add, rows)
+
+    async def imported_file(self, digest: str) -> audit.ImportedFile | None:
+        return await self._read(audit.file, digest)
+
+    async def add_imported_file(self, file: audit.ImportedFile) -> None:
+        """Remember that a file was read to its end."""
+        await self._write(audit.add_file, file)
+
+    async def _close_hours(self, added_ms: Sequence[int]) -> None:
+        """A step of `rollup`, when hours may be over or have got late records."""
+        hour = self._newest_ms // HOUR_MS
+        self._newest_ms = max(self._newest_ms, *added_ms)
+        self._to_close |= self._newest_ms // HOUR_MS > hour or min(added_ms) // HOUR_MS < hour - 1
+        if self._to_close:
+            try:
+                self._to_close = await self._write(rollup.close_a_day, self._newest_ms) is not None
+            except StorageUnavailable as error:  # the records are in: they are not to be written again
+                self._to_close = False
+                log.warning("hours are not summed up until the next is over, reports read the records: %s", error)
 
     async def _have_partitions(self, day: int) -> None:
         """Partitions are made days before they are needed: rows may not lie in the default one by then."""

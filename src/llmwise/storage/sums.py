@@ -1,5 +1,6 @@
-"""Sums over requests that can be added to one another: of a day, of a window, of several of them."""
+"""Sums over requests that can be added to one another: of an hour, of a day, of a window."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,8 @@ from llmwise.storage.ledger import window_between
 from llmwise.storage.lone import every_attempt
 from llmwise.storage.tables import requests
 
-DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 TALLIED = 9
 FAILED = ("provider_error", "rejected", "cut", "timeout")
 """The outcomes of an attempt that count as its error: not `client_gone`, which is the caller's doing."""
@@ -26,37 +28,37 @@ class Sums(Struct):
     latency: list[tuple[int, int]] = field(default_factory=list)
     ttft: list[tuple[int, int]] = field(default_factory=list)
 
-    def add(self, other: "Sums") -> None:
-        self.cells = _merged(self.cells, other.cells)
-        self.models = _merged(self.models, other.models)
-        self.latency = _counted(self.latency, other.latency)
-        self.ttft = _counted(self.ttft, other.ttft)
 
-
-def _merged(one: list[Any], other: list[Any]) -> list[Any]:
-    found: dict[tuple[Any, Any], list[int]] = {(a, b): values for a, b, values in one}
-    for a, b, values in other:
-        there = found.get((a, b))
-        found[a, b] = list(values) if there is None else [x + y for x, y in zip(there, values, strict=True)]
-    return [(a, b, values) for (a, b), values in found.items()]
-
-
-def _counted(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    found = dict(one)
-    for value, count in other:
-        found[value] = found.get(value, 0) + count
-    return list(found.items())
+def merged(parts: Iterable[Sums]) -> Sums:
+    """Of all of them together."""
+    cells: dict[tuple[Any, Any], list[int]] = {}
+    models: dict[tuple[Any, Any], list[int]] = {}
+    latency: dict[int, int] = {}
+    ttft: dict[int, int] = {}
+    for part in parts:
+        for found, rows in ((cells, part.cells), (models, part.models)):
+            for a, b, values in rows:
+                there = found.get((a, b))
+                found[a, b] = values if there is None else [x + y for x, y in zip(there, values, strict=True)]
+        for counts, histogram in ((latency, part.latency), (ttft, part.ttft)):
+            for value, count in histogram:
+                counts[value] = counts.get(value, 0) + count
+    return Sums(
+        [(a, b, values) for (a, b), values in cells.items()],
+        [(a, b, values) for (a, b), values in models.items()],
+        [*latency.items()],
+        [*ttft.items()],
+    )
 
 
 def between(connection: Connection, key_id: str | None, since_ms: int, until_ms: int | None) -> Sums:
     """Over the requests of a key, or of everybody, from `since_ms` on and before `until_ms`."""
-    found = _sums(connection, key_id, since_ms, until_ms, by_key=False)
-    return found.get("", Sums())
+    return _sums(connection, key_id, since_ms, until_ms, apart=False).get((), Sums())
 
 
-def by_key(connection: Connection, since_ms: int, until_ms: int) -> dict[str, Sums]:
-    """The same, of each key that has any."""
-    return _sums(connection, None, since_ms, until_ms, by_key=True)
+def by_hour(connection: Connection, since_ms: int, until_ms: int) -> dict[tuple[int, str], Sums]:
+    """The same, of each hour (since 1970) and each key that has any in it."""
+    return _sums(connection, None, since_ms, until_ms, apart=True)
 
 
 def _sum(column: ColumnElement[Any]) -> ColumnElement[int]:
@@ -81,30 +83,31 @@ _TALLY = (
 """The fields of `Tally`, in their order."""
 
 
+def _each(column: ColumnElement[Any], ms: int) -> ColumnElement[int]:
+    # Literal: two parameters, one here and one in GROUP BY, would be two expressions to PostgreSQL.
+    return column // literal_column(str(ms), BigInteger)
+
+
 def _sums(
-    connection: Connection, key_id: str | None, since_ms: int, until_ms: int | None, *, by_key: bool
-) -> dict[str, Sums]:
+    connection: Connection, key_id: str | None, since_ms: int, until_ms: int | None, *, apart: bool
+) -> dict[Any, Sums]:
+    """By `()`, or with `apart` by hour and key."""
     r, a = requests.c, every_attempt.c
     window = window_between(r.id, r.key_id, r.created_at_ms, key_id, since_ms, until_ms)
-    found: dict[str, Sums] = {}
-
-    def of(keys: Iterable[str]) -> Sums:
-        return found.setdefault(next(iter(keys), ""), Sums())
-
-    groups: list[ColumnElement[Any]] = [r.key_id] if by_key else []
-    keys = len(groups)
-    # Literal: two parameters, one here and one in GROUP BY, would be two expressions to PostgreSQL.
-    cell = (*groups, r.created_at_ms // literal_column(str(DAY_MS), BigInteger), r.task_type)
+    of: defaultdict[Any, Sums] = defaultdict(Sums)
+    groups: list[ColumnElement[Any]] = [_each(r.created_at_ms, HOUR_MS), r.key_id] if apart else []
+    n = len(groups)
+    cell = (*groups, _each(r.created_at_ms, DAY_MS), r.task_type)
     for row in connection.execute(select(*cell, *_TALLY).where(*window).group_by(*cell)):
         # int(): PostgreSQL adds 64-bit integers up to a decimal.
-        of(row[:keys]).cells.append((int(row[keys]), row[keys + 1], [*map(int, row[keys + 2 :])]))
+        of[tuple(row[:n])].cells.append((int(row[n]), row[n + 1], [*map(int, row[n + 2 :])]))
     for name in ("latency", "ttft"):
         column = r[f"{name}_ms"]
         histogram = select(*groups, column, func.count()).where(*window, column.is_not(None), r.status < 400)
         for row in connection.execute(histogram.group_by(*groups, column)):
-            getattr(of(row[:keys]), name).append((row[keys], row[keys + 1]))
+            getattr(of[tuple(row[:n])], name).append((row[n], row[n + 1]))
     done = case((a.outcome == "complete", a.latency_ms))
-    groups = [a.key_id] if by_key else []
+    groups = [_each(a.created_at_ms, HOUR_MS), a.key_id] if apart else []
     model = (*groups, a.model, a.provider)
     columns = (
         func.count(),
@@ -122,5 +125,5 @@ def _sums(
     window = window_between(a.request_id, a.key_id, a.created_at_ms, key_id, since_ms, until_ms)
     rows = connection.execute(select(*model, *columns).where(*window, a.outcome != "skipped").group_by(*model))
     for row in rows:
-        of(row[:keys]).models.append((row[keys], row[keys + 1], [*map(int, row[keys + 2 :])]))
-    return found
+        of[tuple(row[:n])].models.append((row[n], row[n + 1], [*map(int, row[n + 2 :])]))
+    return of

@@ -1,9 +1,9 @@
 """What was used, from the sums over it. An unknown cost is counted apart and never added as zero.
 
-The sums of days that are closed are read (`rollup`), those of the rest of the window are made (`sums`).
+The sums of days and hours that are closed are read (`rollup`), those of the rest of the window are made (`sums`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from fractions import Fraction
 from typing import TypeVar
@@ -12,11 +12,9 @@ from sqlalchemy import Connection
 
 from llmwise.storage import rollup, sums
 from llmwise.storage.rows import DayUsage, ModelUsage, Quantiles, Tally, TaskUsage, UsageSummary
-from llmwise.storage.sums import Sums
+from llmwise.storage.sums import DAY_MS, HOUR_MS, Sums
 
 K = TypeVar("K")
-
-DAY_MS = 86_400_000
 
 
 def summary(connection: Connection, key_id: str | None, since_ms: int) -> UsageSummary:
@@ -36,16 +34,23 @@ def summary(connection: Connection, key_id: str | None, since_ms: int) -> UsageS
 
 
 def _sums(connection: Connection, key_id: str | None, since_ms: int) -> Sums:
-    closed = rollup.closed_days(connection, key_id, since_ms)
-    whole = Sums()
+    days = rollup.closed_days(connection, key_id, since_ms)
+    closed = {day * DAY_MS: (DAY_MS, found) for day, found in days.items()}
+    hours = rollup.closed_hours(connection, key_id, _between(closed, since_ms))
+    closed |= {hour * HOUR_MS: (HOUR_MS, found) for hour, found in hours.items()}
+    rest = [sums.between(connection, key_id, *window) for window in _between(closed, since_ms)]
+    return sums.merged([*(found for _, found in closed.values()), *rest])
+
+
+def _between(closed: Mapping[int, tuple[int, Sums]], since_ms: int) -> list[tuple[int, int | None]]:
+    """The windows that are left between spans (their beginnings to their lengths, in ms); the last has no end."""
+    left: list[tuple[int, int | None]] = []
     start_ms = since_ms
-    for day in sorted(closed):
-        if start_ms < day * DAY_MS:
-            whole.add(sums.between(connection, key_id, start_ms, day * DAY_MS))
-        whole.add(closed[day])
-        start_ms = (day + 1) * DAY_MS
-    whole.add(sums.between(connection, key_id, start_ms, None))
-    return whole
+    for at_ms in sorted(closed):
+        if start_ms < at_ms:
+            left.append((start_ms, at_ms))
+        start_ms = at_ms + closed[at_ms][0]
+    return [*left, (start_ms, None)]
 
 
 def _iso_day(days_since_1970: int) -> str:

@@ -84,13 +84,14 @@ class Writer:
         clock: Clock,
         settings: WriterSettings = WriterSettings(),  # noqa: B008  # frozen
         spool: Spool | None = None,
-        on_interrupted: Callable[[Admission], None] = lambda admission: None,
+        on_replayed: Callable[[RequestRecord, Sequence[LedgerEntry]], None] = lambda record, entries: None,
     ) -> None:
         """`spool` is the writer's own, which `drain` closes; without one a killed process loses what waits.
-        `on_interrupted` is told of each request of a dead process that was never settled, at least once."""
+        `on_replayed` is told of each request that a dead process has left, settled or interrupted, when it is in the
+        database; perhaps more than once."""
         self._store = store
         self._spool = spool
-        self._on_interrupted = on_interrupted
+        self._on_replayed = on_replayed
         self._clock = clock
         self._settings = settings
         self._bound = settings.bound
@@ -280,15 +281,19 @@ class Writer:
         count = 0
         for batch in left.settlements(self._settings.batch):
             count += len(batch)
-            self._refused_of_others += await self._write(batch)
+            await self._write_for_others(batch)
         cut_short = left.interrupted()
         for start in range(0, len(cut_short), self._settings.batch):
-            records = [interrupted(admission) for admission in cut_short[start : start + self._settings.batch]]
-            self._refused_of_others += await self._write(records)
-        for admission in cut_short:
-            self._on_interrupted(admission)
+            await self._write_for_others(
+                [interrupted(admission) for admission in cut_short[start : start + self._settings.batch]]
+            )
         left.discard()
         log.warning("replayed %d settled requests of a process that ended; %d were interrupted", count, len(cut_short))
+
+    async def _write_for_others(self, batch: list[Settled]) -> None:
+        self._refused_of_others += await self._write(batch)
+        for record, _, entries in batch:
+            self._on_replayed(record, entries)
 
     async def _keep_synced(self) -> None:
         while self._spool is not None:

@@ -181,6 +181,9 @@ class ChatAnswer(Struct):
     trace: list[Step] | None
     auto: Auto | None
     warnings: list[Warning]
+    byok: bool
+    semantic_memory_used: bool
+    semantic_memory_hits: int
 
 
 class PlainChunk(Struct, omit_defaults=True):
@@ -254,6 +257,8 @@ class DoneEvent(Struct):
     usage_estimated: bool
     auto: Auto | None
     warnings: list[Warning]
+    semantic_memory_used: bool
+    semantic_memory_hits: int
 
 
 Fallbacks: TypeAlias = Annotated[list[Name], Meta(min_length=1, max_length=8)]
@@ -339,8 +344,8 @@ class CallCost(Struct):
 
 
 class EstimateAnswer(Struct):
-    """The answer to `dry_run`, in USD; no model was asked. `least` is the sum with answers of one token, below which the
-    call can't come out; `likely` with answers of `max_tokens`, or of a typical length. `null`: a price isn't known."""
+    """The answer to `dry_run`, in USD; no model was asked. `least` is the sum with answers of one token, below which
+    the call can't come out; `likely` with answers of `max_tokens`, or of a typical length. `null`: a price isn't known."""
 
     id: str
     mode: str
@@ -483,7 +488,7 @@ class VerdictEvent(Verdict):
 
 
 class JudgeAnswer(Struct):
-    """The JSON answer of `POST /judge`: `contestants` in the order in which they were named. Sums are over all calls."""
+    """The JSON answer of `POST /judge`: `contestants` in the order in which they were named. Sums are over all."""
 
     id: str
     mode: str

@@ -71,6 +71,16 @@ def node_panels(base_url: str, api_key: str) -> dict[str, Any]:
     return _smoke(["node", str(HERE / "node_panels.mjs")], base_url, api_key, NODE_MODULES=str(node_modules()))
 
 
+def python_optimization(base_url: str, api_key: str) -> dict[str, Any]:
+    """What `python_optimization.py` found. Raises `CalledProcessError`."""
+    return _smoke([str(python()), "-I", str(HERE / "python_optimization.py")], base_url, api_key)
+
+
+def node_optimization(base_url: str, api_key: str) -> dict[str, Any]:
+    """What `node_optimization.mjs` found. Raises `CalledProcessError`."""
+    return _smoke(["node", str(HERE / "node_optimization.mjs")], base_url, api_key, NODE_MODULES=str(node_modules()))
+
+
 def _smoke(command: Sequence[str], base_url: str, api_key: str, **variables: str) -> dict[str, Any]:
     environment = os.environ | {"LLMWISE_BASE_URL": base_url, "LLMWISE_API_KEY": api_key} | variables
     environment.pop("PYTHONPATH", None)  # or the script would import our package instead of the published one

@@ -1,9 +1,20 @@
 """Past requests under another policy, on traffic whose truth is known."""
 
+import random
+
 import pytest
 from msgspec.structs import replace
 
-from llmwise.insights.replay import replay
+from llmwise.catalog import load
+from llmwise.catalog.rows import ModelSettings
+from llmwise.insights.dataset import Judged
+from llmwise.insights.replay import Replanned, replanned, replay, replay_planned
+from llmwise.routing.auto import AutoSettings
+from llmwise.routing.learned import Learned, LearnedTask
+from llmwise.routing.planner import Planner, View
+from llmwise.storage.rows import SettledRequest
+from tests.unit.storage.samples import attempt
+from tests.unit.storage.samples import request as settled
 
 from .traffic import Truth, traffic
 
@@ -48,3 +59,82 @@ def test_rows_without_a_chance_are_left_out_and_an_unseen_model_is_not_guessed_a
     assert unseen.cost_nanousd is not None
     assert unseen.cost_nanousd.change.value == 0.0
     assert replay(rows, {}, "unknown").quality is None
+
+
+CARDS = ("dear", "cheap")
+
+
+def planner() -> Planner:
+    models = [
+        ModelSettings(id=name, provider="p", context_window=9000, input_price=1, output_price=1) for name in CARDS
+    ]
+    return Planner(load(models, {"p": "local"}, unix_ms=0), AutoSettings(default="dear"))
+
+
+def policy(**tasks: str) -> Learned:
+    return Learned("cost-1", "cost", {task: LearnedTask(model, (), (), 100) for task, model in tasks.items()})
+
+
+def asked(number: int, model: str, prompt: str | None, **changes: object) -> SettledRequest:
+    record = replace(
+        settled(number),
+        id=f"req_{number}",
+        model=model,
+        prompt=prompt,
+        input_tokens=12,
+        cache_read_tokens=0,
+        cache_write_tokens=0,
+        task_type="code",
+        conversation_id=None,
+        **changes,
+    )
+    tried = replace(
+        attempt(record), model=model, outcome="complete", cost_nanousd=9000 if model == "dear" else 1000, latency_ms=5
+    )
+    return SettledRequest(record, (tried,))
+
+
+CODE = "Write a Python function that returns the sum of a list of numbers."
+
+
+def test_past_questions_go_through_the_planner_itself_and_what_cannot_is_counted() -> None:
+    records = [
+        asked(1, "dear", CODE),
+        asked(2, "dear", None),
+        asked(3, "dear", "x" * 32_768),
+        replace(asked(4, "dear", CODE), request=replace(asked(4, "dear", CODE).request, input_tokens=700)),
+        asked(5, "dear", CODE, mode="compare"),
+    ]
+    world = View({}, lambda _: 0, 0.0, learned={"cost": policy(code="cheap")})
+    found = list(replanned(records, planner(), lambda _: world, "cost"))
+    first = found[0]
+    assert isinstance(first, Replanned)
+    assert (first.row.model, first.model, first.policy_version) == ("dear", "cheap", "cost-1")
+    assert found[1:] == ["no_text", "cut_text", "more_context", "not_chat"]
+    told = replay_planned(found)
+    assert (told.requests, told.planned) == (5, 1)
+    assert told.moves == {("dear", "cheap"): 1}
+    assert (told.supported, told.quality) == (0.0, None)  # nothing was left to chance: nothing is estimated
+
+
+def test_a_key_that_may_not_use_the_model_is_left_out_not_guessed() -> None:
+    world = View({}, lambda _: 0, 0.0, allowed={"nobody"})
+    assert list(replanned([asked(1, "dear", CODE)], planner(), lambda _: world, "cost")) == ["no_model"]
+
+
+def test_the_planners_choices_are_valued_by_what_was_left_to_chance() -> None:
+    rng = random.Random(3)
+    records, judged = [], {}
+    for number in range(3000):
+        model = "cheap" if rng.random() < 0.3 else "dear"
+        records.append(asked(number, model, CODE))
+        chance = 0.3 if model == "cheap" else 0.7
+        judged[f"req_{number}"] = Judged(float(rng.random() < (0.6 if model == "cheap" else 0.9)), chance)
+    world = View({}, lambda _: 0, 0.0, learned={"cost": policy(code="cheap")})
+    told = replay_planned(replanned(records, planner(), lambda _: world, "cost", judged.__getitem__))
+    assert told.quality is not None
+    assert told.cost_nanousd is not None
+    assert 0.6 in told.quality.would_be.interval
+    assert told.cost_nanousd.would_be.value == pytest.approx(1000, rel=0.001)
+    assert told.quality.was.value == pytest.approx(0.81, abs=0.03)
+    assert told.supported == 1.0

@@ -23,6 +23,7 @@ from llmwise.domain.models import ModelCard, Rate
 from llmwise.domain.plan import Plan, PlannedAttempt
 from llmwise.domain.requests import ChatRequest
 from llmwise.orchestration.compare import Best, Comparison, Contender
+from llmwise.orchestration.handling import Handling
 from llmwise.orchestration.panel import all_failed
 from llmwise.orchestration.settlement import MAX_KEPT_CHARS
 from llmwise.providers.scripted import script as faults
@@ -55,7 +56,7 @@ def comparison(
         rate_of=lambda card, unix_ms: card.rate,
         clock=engine.clock,
         recorder=engine.kept,
-        keep_text=keep_text,
+        handling=Handling(keep_text),
     )
 
 

@@ -16,6 +16,7 @@ from llmwise.domain.events import Finished, Started, TextDelta, ToolCallDelta, U
 from llmwise.domain.models import ModelCard, Rate
 from llmwise.domain.records import AttemptRecord, Outcome, RequestRecord
 from llmwise.domain.usage import TokenUsage
+from llmwise.orchestration.handling import Handling
 from llmwise.orchestration.settlement import MAX_KEPT_CHARS, TERMS, Attempt, Ledger, outcome_of
 
 from .engines import Engine
@@ -240,7 +241,7 @@ def test_texts_are_kept_within_bounds_and_not_at_all_when_told() -> None:
         rate_of=given.rate_of,
         clock=engine.clock,
         recorder=engine.kept,
-        keep_text=False,
+        handling=Handling(keep_text=False),
     )
     attempt = private.open(given.plan.attempts[0].target, 0)
     attempt.observe(TextDelta("secret"))

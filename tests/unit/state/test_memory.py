@@ -6,6 +6,7 @@ import pytest
 
 from llmwise.routing.breaker import ALLOWED, BreakerSettings
 from llmwise.state.memory import MemoryState
+from llmwise.state.port import UNREADABLE_S, Claim, Purse, Verdict
 
 
 class ManualClock:
@@ -125,3 +126,29 @@ def test_the_memory_of_turns_is_bounded_whatever_chains_callers_invent(state: Me
     for number in range(25_000):
         state.turn((f"m{number}",))
     assert len(state._turns) <= 10_002
+
+
+@pytest.mark.anyio
+async def test_while_the_ledger_cannot_be_read_a_purse_goes_on_by_what_it_knows(clock: ManualClock) -> None:
+    known: list[int] = []
+
+    async def spent(purse: Purse, since_ms: int) -> int:
+        return known[0]  # that can't be read while there is nothing
+
+    state = MemoryState(clock, BreakerSettings(), spent)
+    purse = Purse("key", "k", "a", "total", hard_nanousd=100)
+
+    async def ask(number: int) -> Verdict:
+        return await state.reserve(Claim(f"req_{number}", "k", clock.unix_ms(), (purse,), 40))
+
+    state.settle(await ask(1), 40, 0)
+    under_way = await ask(2)
+    clock.now += UNREADABLE_S + 1  # asked again, in vain
+    assert (await ask(3)).refused is None
+    assert (await ask(4)).refused == "budget", "40 are spent and 80 set aside"
+    known.append(90)
+    clock.now += UNREADABLE_S + 1
+    assert (await ask(5)).refused == "budget"
+    state.settle(under_way, 10, 0)
+    (standing,) = await state.standings([purse], clock.unix_ms())
+    assert (standing.spent_nanousd, standing.reserved_nanousd, standing.ends_ms) == (100, 40, None)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmwise.domain.errors import NotFound
+from llmwise.storage import archive
 from llmwise.storage.errors import StorageUnavailable
 from llmwise.storage.keys import hash_key
 from llmwise.storage.store import OfflineKeys, Store
@@ -64,7 +65,7 @@ def test_another_process_creates_keys_while_the_server_writes(tmp_path: Path) ->
                 await asyncio.sleep(0)
             assert await cli.wait() == 0
             assert await writer.drain(30) == 0
-        stored, keys = (await store.history(None))[0], len(await store.list_keys())
+        stored, keys = (await store.read(archive.counts))["requests"], len(await store.list_keys())
         await store.close()
         return recorded, stored, keys
 

@@ -3,12 +3,14 @@
 import threading
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, delete, text
 
-from llmwise.storage import ledger, meta, postgres
+from llmwise.storage import ledger, meta, postgres, rollup, usage
 from llmwise.storage.database import Database
 from llmwise.storage.errors import StorageUnavailable
 from llmwise.storage.postgres import DAY_MS, DAYS_AHEAD, partition
+from llmwise.storage.sums import HOUR_MS
+from llmwise.storage.tables import requests
 
 from .samples import NOW_MS, attempt, request
 
@@ -61,6 +63,46 @@ def test_who_changes_what_it_has_read_waits_for_the_other(database: Database) ->
     first.join(10)
     second.join(10)
     assert database.read(meta.meta_value, "a") == "1"
+    database.close()
+
+
+def test_no_record_slips_in_while_its_hour_is_summed_up(database: Database) -> None:
+    """One is being added as its hour is closed, the other comes while it is being closed."""
+    early, late = request(1, created_at_ms=NOW_MS), request(2, created_at_ms=NOW_MS)
+    added, commit, closing, close_now = (threading.Event() for _ in range(4))
+
+    def add(connection: Connection) -> None:
+        ledger.insert(connection, [early], [])
+        added.set()
+        assert commit.wait(10)
+
+    def close(connection: Connection) -> int | None:
+        day = rollup.close_a_day(connection, NOW_MS + 3 * HOUR_MS)
+        closing.set()
+        assert close_now.wait(10)
+        return day
+
+    adding = threading.Thread(target=database.append, args=(add,))
+    database.append(ledger.insert, [request(3, created_at_ms=NOW_MS)], [])
+    adding.start()
+    assert added.wait(10)
+    summing = threading.Thread(target=database.write, args=(close,))
+    summing.start()
+    assert not closing.wait(0.2)
+    commit.set()
+    assert closing.wait(10)
+    coming = threading.Thread(target=database.append, args=(ledger.insert, [late], []))
+    coming.start()
+    coming.join(0.2)
+    assert coming.is_alive()
+    close_now.set()
+    for thread in (adding, summing, coming):
+        thread.join(10)
+    assert database.read(usage.summary, None, 0).total.requests == 3
+    while database.write(rollup.close_a_day, NOW_MS + 3 * HOUR_MS) is not None:
+        pass
+    database.write(lambda c: c.execute(delete(requests)))  # only the sums are left
+    assert database.read(usage.summary, None, 0).total.requests == 3
     database.close()
 
 

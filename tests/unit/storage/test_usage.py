@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
 from llmwise.domain.ids import request_id
 from llmwise.domain.records import AttemptRecord, RequestRecord
@@ -20,7 +20,8 @@ counts = st.integers(0, 10**9)
 costs = st.none() | st.integers(0, 10**15)
 statuses = st.sampled_from([200, 200, 200, 400, 429, 499, 502])
 outcomes = st.sampled_from(["complete", "provider_error", "rejected", "cut", "timeout", "client_gone", "skipped"])
-DAY = usage.DAY_MS
+HOUR = 3_600_000
+DAY = 24 * HOUR
 
 DATABASE = Database.open("sqlite:///:memory:")
 
@@ -68,18 +69,17 @@ def summary_of(
     requests: Sequence[RequestRecord], attempts: Sequence[AttemptRecord], key_id: str | None, since_ms: int
 ) -> UsageSummary:
     """Of a store that holds just these."""
-    for table in (tables.requests, tables.attempts, tables.days):
+    for table in (tables.requests, tables.attempts, tables.days, tables.hours):
         DATABASE.write(lambda c, table=table: c.execute(delete(table)))  # type: ignore[misc]
     DATABASE.write(ledger.insert, requests, attempts)
     return DATABASE.read(usage.summary, key_id, since_ms)
 
 
-def close_all(today: int) -> int:
-    """Close what days may be closed; how many that were."""
-    count = 0
-    while DATABASE.write(rollup.close_a_day, today) is not None:
-        count += 1
-    return count
+def close_all(now_ms: int) -> set[int]:
+    """Close what may be closed; the hours that are."""
+    while DATABASE.write(rollup.close_a_day, now_ms) is not None:
+        pass
+    return {*DATABASE.read(lambda c: c.execute(select(tables.hours.c.hour)).scalars().all())}
 
 
 laws = settings(max_examples=60, deadline=None)
@@ -165,23 +165,34 @@ def test_nothing_stored_is_zero_and_no_quantile() -> None:
     assert (summary.latency.p50_ms, summary.ttft.p95_ms, summary.by_model, summary.by_day) == (None, None, (), ())
 
 
-@laws
+@settings(max_examples=25, deadline=None)
 @given(ledgers(), ledgers(), st.sampled_from([None, "key_a", "key_b"]), st.integers(0, 6 * DAY))
-def test_closed_days_say_what_their_requests_say_also_when_some_come_late(
+def test_closed_hours_and_days_say_what_their_requests_say_also_when_some_come_late(
     kept: tuple[list[RequestRecord], list[AttemptRecord]],
     late: tuple[list[RequestRecord], list[AttemptRecord]],
     key_id: str | None,
     back_ms: int,
 ) -> None:
     since_ms = NOW_MS - back_ms
-    open_days = summary_of(*kept, key_id, since_ms)
-    closed = close_all(NOW_MS // DAY)
-    days = {of.created_at_ms // DAY for of in kept[0]}
-    assert closed >= len({day for day in days if day < NOW_MS // DAY - 1})
-    assert DATABASE.read(usage.summary, key_id, since_ms) == open_days
+    before = summary_of(*kept, key_id, since_ms)
+    closed = close_all(NOW_MS)
+    assert closed >= {hour for of in kept[0] if (hour := of.created_at_ms // HOUR) < NOW_MS // HOUR - 1}
+    assert DATABASE.read(usage.summary, key_id, since_ms) == before
     DATABASE.write(ledger.insert, *late)
     with_late = DATABASE.read(usage.summary, key_id, since_ms)
-    close_all(NOW_MS // DAY)
+    close_all(NOW_MS)
     assert DATABASE.read(usage.summary, key_id, since_ms) == with_late
-    DATABASE.write(lambda c: c.execute(delete(tables.days)))
-    assert DATABASE.read(usage.summary, key_id, since_ms) == with_late
+    for table in (tables.days, tables.hours):
+        DATABASE.write(lambda c, table=table: c.execute(delete(table)))  # type: ignore[misc]
+        assert DATABASE.read(usage.summary, key_id, since_ms) == with_late
+
+
+def test_an_hour_is_closed_when_the_next_is_over_and_a_day_with_its_hours() -> None:
+    midnight = NOW_MS // DAY * DAY
+    of = [request(n, id=request_id(at, n), created_at_ms=at) for n, at in enumerate((midnight - DAY, midnight - 1))]
+    summary_of(of, [], None, 0)
+    days = select(tables.days.c.day).distinct()
+    assert max(close_all(midnight + HOUR - 1)) == midnight // HOUR - 2
+    assert DATABASE.read(lambda c: c.execute(days).scalars().all()) == []
+    assert max(close_all(midnight + HOUR)) == midnight // HOUR - 1
+    assert DATABASE.read(lambda c: c.execute(days).scalars().all()) == [midnight // DAY - 1]

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from llmwise.api.admission import credits_charged, credits_remaining, reserve
 from llmwise.api.errors import native_body, native_fields
 from llmwise.api.http import JSON, Caller, ClientGone, Receive, Scope, Send, admit, decode, read_body, refuse, respond
-from llmwise.api.native import panel
+from llmwise.api.native import memory, panel
 from llmwise.api.native.events import COMPAT_DONE, COMPAT_KEEP_ALIVE, DONE, compat_frame, frame
 from llmwise.api.services import Services
 from llmwise.api.streaming import EVENT_STREAM, KEEP_ALIVE, NO_BUFFERING, NO_CACHE, CallerWatch, stream
@@ -52,7 +52,7 @@ async def blend(services: Services, scope: Scope, receive: Receive, send: Send) 
         caller = await admit(services, scope["headers"], "blend")
         body = await read_body(services, scope, receive)
         given = decode(_decoder, body)
-        blending = prepared(services, caller, request_id, given, body)
+        blending = await prepared(services, caller, request_id, given, body)
         estimate = blending.estimate()
         headers = [*panel.identity(request_id), *caller.headers()]
         if given.dry_run:
@@ -83,13 +83,16 @@ async def blend(services: Services, scope: Scope, receive: Receive, send: Send) 
                 await respond(send, 200, [JSON, *headers], _encode(_answer(blending, whole)))
         finally:
             watch.stop()
+        await memory.remember(services, caller, blending.account)
     except GatewayError as error:
         await refuse(send, error, request_id, native_body, caller)
     except ClientGone:
         return
 
 
-def prepared(services: Services, caller: Caller, request_id: RequestId, given: native.BlendBody, body: bytes) -> Blend:
+async def prepared(
+    services: Services, caller: Caller, request_id: RequestId, given: native.BlendBody, body: bytes
+) -> Blend:
     """The blend that a body asks for. Raises the `CallerError` that says what is wrong with it."""
     if given.strategy == "self_moa" and len(given.models) != 1:
         raise InvalidRequest(f"models: self_moa takes exactly one model, not {len(given.models)}", param="models")
@@ -101,7 +104,7 @@ def prepared(services: Services, caller: Caller, request_id: RequestId, given: n
     for name, strategy in (("layers", "moa"), ("samples", "self_moa")):
         if getattr(given, name) is not None and given.strategy != strategy:
             raise InvalidRequest(f"{name}: only {strategy} has {name}, not {given.strategy}", param=name)
-    request, warned = panel.question(given, given.models, panel.fields_of(body))
+    request, recalled = await panel.question(services, caller, given, given.models, panel.fields_of(body))
     asked = panel.contenders(services, caller.key, given.models, request, given.fallback)
     cards = [contender.plan.attempts[0].target for contender in asked]
     named = None if given.synthesizer is None else panel.permitted(services, caller.key, given.synthesizer)
@@ -113,7 +116,7 @@ def prepared(services: Services, caller: Caller, request_id: RequestId, given: n
         given.samples or DEFAULT_SAMPLES,
     )
     account = panel.account_of(services, caller, request_id, request, given.models, "blend")
-    account.warnings += warned
+    account.told(recalled)
     bounds = panel.bounds_of(given, recipe.samples if given.strategy == "self_moa" else len(cards))
     return Blend(recipe, replace(request, passthrough=None), account, services.prompts, bounds)
 
@@ -208,10 +211,10 @@ class BlendStream:
             cost=panel.usd(record.cost_nanousd),
             credits_charged=credits_charged(self._blend.account),
             credits_remaining=credits_remaining(self._blend.account),
-            byok=False,
+            byok=record.byok,
             conversation_id=record.conversation_id,
-            semantic_memory_used=False,
-            semantic_memory_hits=0,
+            semantic_memory_used=account.recalled.hits > 0,
+            semantic_memory_hits=account.recalled.hits,
             warnings=panel.warnings(account.all_warnings()),
         )
 
@@ -236,8 +239,8 @@ def _answer(blending: Blend, whole: _Whole) -> native.BlendAnswer:
         credits_charged=credits_charged(blending.account),
         credits_remaining=credits_remaining(blending.account),
         conversation_id=record.conversation_id,
-        semantic_memory_used=False,
-        semantic_memory_hits=0,
+        semantic_memory_used=blending.account.recalled.hits > 0,
+        semantic_memory_hits=blending.account.recalled.hits,
         sources=[panel.source_result(said) for said in sorted(blending.sources, key=lambda said: said.number)],
         warnings=panel.warnings(account.all_warnings()),
     )

@@ -20,6 +20,7 @@ from llmwise.api.http import (
     respond,
 )
 from llmwise.api.intake import planned
+from llmwise.api.native import conversations, memory
 from llmwise.api.native.events import (
     COMPAT_KEEP_ALIVE,
     NativeStream,
@@ -31,14 +32,11 @@ from llmwise.api.native.translate import to_request
 from llmwise.api.services import Services
 from llmwise.api.streaming import EVENT_STREAM, KEEP_ALIVE, NO_BUFFERING, NO_CACHE, CallerWatch, stream
 from llmwise.domain.errors import GatewayError
-from llmwise.domain.events import Warned
 from llmwise.domain.money import to_usd
 from llmwise.domain.requests import ChatRequest
 from llmwise.orchestration.chat import Answer, answer
 from llmwise.orchestration.settlement import Ledger
 from llmwise.wire import native
-
-NOT_BUILT = "is taken and kept in the record, and does nothing else yet"
 
 _decoder = msgspec.json.Decoder(native.ChatBody)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -52,7 +50,16 @@ async def chat(services: Services, scope: Scope, receive: Receive, send: Send) -
     try:
         caller = await admit(services, scope["headers"], "chat")
         body = await read_body(services, scope, receive)
-        request, warnings = parse(body)
+        request, given = parse(body)
+        await conversations.check_known(services, caller, given.conversation_id)
+        request, recalled = await memory.recall(
+            services,
+            caller,
+            request,
+            wanted=given.semantic_memory,
+            top_k=given.semantic_top_k,
+            min_score=given.semantic_min_score,
+        )
         request, plan = await planned(services, caller.key, scope["headers"], request)
         ledger = Ledger(
             id=request_id,
@@ -65,7 +72,7 @@ async def chat(services: Services, scope: Scope, receive: Receive, send: Send) -
             recorder=services.recorder,
             handling=services.handling(caller.principal),
         )
-        ledger.warnings += warnings
+        ledger.told(recalled)
         await reserve(services, caller, ledger)
         watch = CallerWatch(scope, receive)
         try:
@@ -76,24 +83,21 @@ async def chat(services: Services, scope: Scope, receive: Receive, send: Send) -
                 await respond(send, 200, _headers(caller, ledger), _encode(_answer(result, ledger)))
         finally:
             watch.stop()
+        await memory.remember(services, caller, ledger)
     except GatewayError as error:
         await refuse(send, error, request_id, native_body, caller)
     except ClientGone:
         return
 
 
-def parse(body: bytes) -> tuple[ChatRequest, list[Warned]]:
-    """A native body as a domain request, and what of it is not built yet. Raises `InvalidJSON`, `Unprocessable`."""
+def parse(body: bytes) -> tuple[ChatRequest, native.ChatBody]:
+    """A native body as a domain request, and as it came. Raises `InvalidJSON`, `Unprocessable`."""
     given = decode(_decoder, body)
     for index, tool in enumerate(given.tools or ()):
         check_depth(tool.function.parameters, f"tools[{index}].function.parameters")
     if given.response_format is not None and given.response_format.json_schema is not None:
         check_depth(given.response_format.json_schema.schema, "response_format.json_schema.schema")
-    request = to_request(given, {name: bytes(raw) for name, raw in _fields.decode(body).items()})
-    if not given.semantic_memory and given.conversation_id is None:
-        return request, []
-    asked = (("semantic_memory", given.semantic_memory), ("conversation_id", given.conversation_id is not None))
-    return request, [Warned("not_built", name, f"{name}: {NOT_BUILT}") for name, wanted in asked if wanted]
+    return to_request(given, {name: bytes(raw) for name, raw in _fields.decode(body).items()}), given
 
 
 async def _stream(services: Services, scope: Scope, send: Send, caller: Caller, ledger: Ledger) -> None:
@@ -147,4 +151,7 @@ def _answer(result: Answer, ledger: Ledger) -> native.ChatAnswer:
         trace=trace_steps(result.trace.steps) if result.trace is not None else None,
         auto=auto_of(auto),
         warnings=warnings_of(ledger),
+        byok=record.byok,
+        semantic_memory_used=ledger.recalled.hits > 0,
+        semantic_memory_hits=ledger.recalled.hits,
     )

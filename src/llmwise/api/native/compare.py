@@ -6,7 +6,7 @@
 Until some model has said something, a model's failure is kept back: if all fail, the answer is an error with a status.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -15,13 +15,13 @@ from msgspec.structs import asdict
 from llmwise.api.admission import credits_charged, credits_remaining, reserve
 from llmwise.api.errors import native_body, native_fields
 from llmwise.api.http import JSON, Caller, ClientGone, Receive, Scope, Send, admit, decode, read_body, refuse, respond
-from llmwise.api.native import panel
+from llmwise.api.native import memory, panel
 from llmwise.api.native.events import COMPAT_DONE, COMPAT_KEEP_ALIVE, DONE, compat_frame, frame
 from llmwise.api.services import Services
 from llmwise.api.streaming import EVENT_STREAM, KEEP_ALIVE, NO_BUFFERING, NO_CACHE, CallerWatch, stream
 from llmwise.domain.errors import GatewayError
 from llmwise.domain.events import Event
-from llmwise.orchestration.chat import Answer, join
+from llmwise.orchestration.chat import Answer, joined
 from llmwise.orchestration.compare import Comparison
 from llmwise.orchestration.estimates import Call, check_affordable, estimated
 from llmwise.orchestration.fanout import Batch, Item
@@ -40,7 +40,7 @@ async def compare(services: Services, scope: Scope, receive: Receive, send: Send
         caller = await admit(services, scope["headers"], "compare")
         body = await read_body(services, scope, receive)
         given = decode(_decoder, body)
-        request, warnings = panel.question(given, given.models, panel.fields_of(body))
+        request, recalled = await panel.question(services, caller, given, given.models, panel.fields_of(body))
         bounds = panel.bounds_of(given, len(given.models))
         comparison = Comparison(
             panel.contenders(services, caller.key, given.models, request, given.fallback),
@@ -54,7 +54,7 @@ async def compare(services: Services, scope: Scope, receive: Receive, send: Send
             handling=services.handling(caller.principal),
             bounds=bounds,
         )
-        comparison.warnings += warnings
+        comparison.account.told(recalled)
         calls = [Call("source", ledger.plan.attempts[0].target) for ledger in comparison.ledgers]
         estimate = estimated(calls, needs_of(request), services.catalog.rate, services.clock.unix_ms())
         if given.dry_run:
@@ -74,6 +74,7 @@ async def compare(services: Services, scope: Scope, receive: Receive, send: Send
                 await respond(send, 200, headers, _encode(_answer(answers, comparison)))
         finally:
             watch.stop()
+        await memory.remember(services, caller, comparison.account)
     except GatewayError as error:
         await refuse(send, error, request_id, native_body, caller)
     except ClientGone:
@@ -95,20 +96,12 @@ async def _stream(services: Services, scope: Scope, send: Send, caller: Caller, 
 
 async def _whole(services: Services, comparison: Comparison) -> list[Answer | None]:
     """Each model's answer, `None` where it failed."""
-    said: list[list[Sequence[Event]]] = [[] for _ in comparison.models]
+    said: list[list[Event]] = [[] for _ in comparison.models]
     async with comparison.run(services.mesh) as items, aclosing(items):
         async for item in items:
             if isinstance(item, Batch):
-                said[item.source].append(item.events)
-    return [
-        await join(_again(batches)) if error is None else None
-        for batches, error in zip(said, comparison.errors, strict=True)
-    ]
-
-
-async def _again(batches: Sequence[Sequence[Event]]) -> AsyncIterator[Sequence[Event]]:
-    for batch in batches:
-        yield batch
+                said[item.source] += item.events
+    return [joined(events) if error is None else None for events, error in zip(said, comparison.errors, strict=True)]
 
 
 class CompareStream:
@@ -159,10 +152,10 @@ class CompareStream:
             cost=panel.usd(record.cost_nanousd),
             credits_charged=credits_charged(self._comparison.account),
             credits_remaining=credits_remaining(self._comparison.account),
-            byok=False,
+            byok=record.byok,
             conversation_id=record.conversation_id,
-            semantic_memory_used=False,
-            semantic_memory_hits=0,
+            semantic_memory_used=self._comparison.account.recalled.hits > 0,
+            semantic_memory_hits=self._comparison.account.recalled.hits,
             warnings=panel.warnings(self._comparison.all_warnings()),
         )
 
@@ -191,8 +184,8 @@ def _answer(answers: Sequence[Answer | None], comparison: Comparison) -> native.
         credits_charged=credits_charged(comparison.account),
         credits_remaining=credits_remaining(comparison.account),
         conversation_id=record.conversation_id,
-        semantic_memory_used=False,
-        semantic_memory_hits=0,
+        semantic_memory_used=comparison.account.recalled.hits > 0,
+        semantic_memory_hits=comparison.account.recalled.hits,
         warnings=panel.warnings(comparison.warnings),
     )
 

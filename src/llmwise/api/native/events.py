@@ -167,7 +167,7 @@ class NativeStream:
             credits_charged=credits_charged(self._ledger),
             credits_remaining=self._remaining(),
             finish_reason=record.finish_reason or "unknown",
-            byok=False,
+            byok=record.byok,
             conversation_id=record.conversation_id,
             resolved_model=record.model or self._model,
             auto_strategy=record.auto_strategy,
@@ -179,6 +179,8 @@ class NativeStream:
             usage_estimated=record.usage_estimated,
             auto=auto_of(auto),
             warnings=warnings_of(self._ledger),
+            semantic_memory_used=self._ledger.recalled.hits > 0,
+            semantic_memory_hits=self._ledger.recalled.hits,
         )
 
 

@@ -17,7 +17,7 @@ import msgspec
 from llmwise.api.admission import credits_charged, credits_remaining, reserve
 from llmwise.api.errors import native_body, native_fields
 from llmwise.api.http import JSON, Caller, ClientGone, Receive, Scope, Send, admit, decode, read_body, refuse, respond
-from llmwise.api.native import panel
+from llmwise.api.native import memory, panel
 from llmwise.api.native.events import COMPAT_DONE, COMPAT_KEEP_ALIVE, DONE, compat_frame, frame
 from llmwise.api.services import Services
 from llmwise.api.streaming import EVENT_STREAM, KEEP_ALIVE, NO_BUFFERING, NO_CACHE, CallerWatch, stream
@@ -42,7 +42,7 @@ async def judge(services: Services, scope: Scope, receive: Receive, send: Send) 
         caller = await admit(services, scope["headers"], "judge")
         body = await read_body(services, scope, receive)
         given = decode(_decoder, body)
-        judging = prepared(services, caller, request_id, given, body)
+        judging = await prepared(services, caller, request_id, given, body)
         estimate = judging.estimate()
         headers = [*panel.identity(request_id), *caller.headers()]
         if given.dry_run:
@@ -72,20 +72,21 @@ async def judge(services: Services, scope: Scope, receive: Receive, send: Send) 
                 await respond(send, 200, [JSON, *headers], _encode(_answer(judging)))
         finally:
             watch.stop()
+        await memory.remember(services, caller, judging.account)
     except GatewayError as error:
         await refuse(send, error, request_id, native_body, caller)
     except ClientGone:
         return
 
 
-def prepared(
+async def prepared(
     services: Services, caller: Caller, request_id: RequestId, given: native.JudgeBody, body: bytes
 ) -> Judgement:
     """The judgement that a body asks for. Raises the `CallerError` that says what is wrong with it."""
     if given.judge == AUTO:
         raise InvalidRequest("judge = 'auto': name the model that judges", param="judge")
     card = panel.permitted(services, caller.key, given.judge)
-    request, warned = panel.question(given, given.contestants, panel.fields_of(body))
+    request, recalled = await panel.question(services, caller, given, given.contestants, panel.fields_of(body))
     asked = panel.contenders(services, caller.key, given.contestants, request, given.fallback, param="contestants")
     if any(attempt.target.id == card.id for contender in asked for attempt in contender.plan.attempts):
         raise InvalidRequest(
@@ -93,7 +94,7 @@ def prepared(
             param="judge",
         )
     account = panel.account_of(services, caller, request_id, request, given.contestants, "judge")
-    account.warnings += warned
+    account.told(recalled)
     return Judgement(
         [Question(one.plan, plainly(request, one.model), one.refused) for one in asked],
         card,
@@ -161,10 +162,10 @@ class JudgeStream:
             cost=panel.usd(record.cost_nanousd),
             credits_charged=credits_charged(self._judging.account),
             credits_remaining=credits_remaining(self._judging.account),
-            byok=False,
+            byok=record.byok,
             conversation_id=record.conversation_id,
-            semantic_memory_used=False,
-            semantic_memory_hits=0,
+            semantic_memory_used=account.recalled.hits > 0,
+            semantic_memory_hits=account.recalled.hits,
             warnings=panel.warnings(account.all_warnings()),
         )
 
@@ -202,7 +203,7 @@ def _answer(judging: Judgement) -> native.JudgeAnswer:
         credits_charged=credits_charged(judging.account),
         credits_remaining=credits_remaining(judging.account),
         conversation_id=record.conversation_id,
-        semantic_memory_used=False,
-        semantic_memory_hits=0,
+        semantic_memory_used=judging.account.recalled.hits > 0,
+        semantic_memory_hits=judging.account.recalled.hits,
         warnings=panel.warnings(account.all_warnings()),
     )

@@ -10,7 +10,7 @@ from msgspec.json import encode
 from msgspec.structs import replace
 
 from llmwise.api.http import Caller, Headers
-from llmwise.api.native.chat import NOT_BUILT
+from llmwise.api.native import conversations, memory
 from llmwise.api.native.events import compat_frame, frame, last_chunk, tool_call
 from llmwise.api.native.translate import to_request
 from llmwise.api.services import Services
@@ -24,6 +24,7 @@ from llmwise.domain.records import Mode
 from llmwise.domain.requests import AUTO, ChatRequest, Routing
 from llmwise.orchestration.compare import Contender
 from llmwise.orchestration.estimates import Estimate
+from llmwise.orchestration.handling import Recall
 from llmwise.orchestration.panel import Bounds, Said
 from llmwise.orchestration.settlement import Ledger
 from llmwise.storage.rows import KeyRow
@@ -38,17 +39,22 @@ class PanelBody(Protocol):
     max_tokens: int | None
     stream: bool
     semantic_memory: bool | None
+    semantic_top_k: int | None
+    semantic_min_score: float | None
     conversation_id: str | None
     fallback: dict[str, list[str]] | None
     source_timeout_s: float | None
     min_sources: int | None
     max_cost: float | None
+    dry_run: bool
 
 
-def question(
-    body: PanelBody, models: Sequence[str], fields: Mapping[str, msgspec.Raw]
-) -> tuple[ChatRequest, list[Warned]]:
-    """The question to each model, and what of it is not built yet. `fields` is the body as it came."""
+async def question(
+    services: Services, caller: Caller, body: PanelBody, models: Sequence[str], fields: Mapping[str, msgspec.Raw]
+) -> tuple[ChatRequest, Recall]:
+    """The question to each model, with what is remembered, if it asks for that. `fields` is the body as it came. Raises
+    `NotFound` for a conversation that isn't there."""
+    await conversations.check_known(services, caller, body.conversation_id)
     chat = native.ChatBody(
         model=models[0],
         messages=body.messages,
@@ -58,8 +64,14 @@ def question(
         conversation_id=body.conversation_id,
     )
     request = to_request(chat, {name: bytes(raw) for name, raw in fields.items()})
-    asked = (("semantic_memory", body.semantic_memory), ("conversation_id", body.conversation_id is not None))
-    return request, [Warned("not_built", name, f"{name}: {NOT_BUILT}") for name, wanted in asked if wanted]
+    return await memory.recall(
+        services,
+        caller,
+        request,
+        wanted=body.semantic_memory and not body.dry_run,
+        top_k=body.semantic_top_k,
+        min_score=body.semantic_min_score,
+    )
 
 
 def bounds_of(body: PanelBody, asked: int) -> Bounds:

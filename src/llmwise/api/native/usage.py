@@ -8,6 +8,7 @@ from llmwise.api.frame import Call
 from llmwise.domain.errors import NotFound
 from llmwise.domain.money import to_credits, to_usd
 from llmwise.domain.records import AttemptRecord, RequestRecord
+from llmwise.storage import ledger
 from llmwise.storage.rows import ModelUsage, Tally
 
 Limit = Annotated[int, Meta(ge=1, le=200)]
@@ -66,6 +67,7 @@ class HistoryItem(Struct):
     conversation_id: str | None
     prompt: str | None
     answer: str | None
+    byok: bool
 
 
 class AttemptItem(Struct):
@@ -83,6 +85,7 @@ class AttemptItem(Struct):
     completion_tokens: int
     usage_estimated: bool
     cost: float | None
+    byok: bool
 
 
 class HistoryDetail(HistoryItem):
@@ -94,7 +97,12 @@ class HistoryDetail(HistoryItem):
 
 
 class History(Struct):
+    """`total` counts up to 10,000 beyond `offset`, and a search looks through the newest 20,000 requests (a whole id is
+    found however old): where either bound may have cut something off, `total_exact` is false, and `total` is "at
+    least"."""
+
     total: int
+    total_exact: bool
     items: list[HistoryItem]
     limit: int
     offset: int
@@ -107,7 +115,8 @@ async def history(call: Call) -> History:
     total, records = await call.services.store.history(
         _whose(call), limit=query.limit, offset=query.offset, mode=query.mode, search=query.search
     )
-    return History(total, [HistoryItem(**_fields(record)) for record in records], query.limit, query.offset)
+    exact = ledger.is_exact(total, query.offset, query.search)
+    return History(total, exact, [HistoryItem(**_fields(record)) for record in records], query.limit, query.offset)
 
 
 async def history_item(call: Call) -> HistoryDetail:
@@ -277,6 +286,7 @@ def _fields(record: RequestRecord) -> dict[str, Any]:
         "conversation_id": record.conversation_id,
         "prompt": record.prompt,
         "answer": record.answer,
+        "byok": record.byok,
     }
 
 
@@ -296,4 +306,5 @@ def _attempt(attempt: AttemptRecord) -> AttemptItem:
         completion_tokens=attempt.output_tokens,
         usage_estimated=attempt.usage_estimated,
         cost=None if attempt.cost_nanousd is None else to_usd(attempt.cost_nanousd),
+        byok=attempt.byok,
     )

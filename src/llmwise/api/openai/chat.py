@@ -1,5 +1,7 @@
 """POST /v1/chat/completions, on the same engine as every other endpoint."""
 
+from contextlib import aclosing
+
 import msgspec
 from msgspec import Struct
 
@@ -30,9 +32,9 @@ from llmwise.api.openai.translate import ChatBody, to_request
 from llmwise.api.services import Services
 from llmwise.api.streaming import EVENT_STREAM, NO_BUFFERING, NO_CACHE, CallerWatch, stream
 from llmwise.domain.errors import GatewayError, InvalidRequest, Unprocessable
+from llmwise.domain.events import Event
 from llmwise.domain.requests import ChatRequest
 from llmwise.orchestration import choices
-from llmwise.orchestration.chat import answer
 from llmwise.orchestration.settlement import Ledger
 
 _decoder = msgspec.json.Decoder(ChatBody)
@@ -104,7 +106,11 @@ async def _whole(services: Services, request: ChatRequest, ledger: Ledger, n: in
     if n > 1:
         runs = choices.branches(ledger, request, n)
         return completions(await choices.answers(services.continuity, ledger, runs), ledger, runs)
-    return completion(await answer(services.continuity, request, ledger), ledger)
+    events: list[Event] = []
+    async with aclosing(services.continuity.run(request, ledger)) as batches:
+        async for batch in batches:
+            events += batch
+    return completion(events, ledger)
 
 
 class Parsed(Struct, frozen=True):

@@ -28,7 +28,7 @@ from llmwise.domain.events import (
 )
 from llmwise.domain.messages import Opaque, ToolCall
 from llmwise.domain.records import AttemptRecord
-from llmwise.orchestration.chat import Answer
+from llmwise.orchestration.chat import Answer, joined
 from llmwise.orchestration.settlement import Ledger
 from llmwise.wire import openai as wire
 
@@ -168,11 +168,12 @@ class OpenAIStream:
         return b"data: " + _encode(chunk) + b"\n\n"
 
 
-def completion(result: Answer, ledger: Ledger) -> bytes:
+def completion(events: Sequence[Event], ledger: Ledger) -> bytes:
     """A whole answer: OpenAI's completion, the provider's own where it can be passed on, and the `llmwise` object."""
-    if result.verbatim is not None:
-        return with_account(result.verbatim, ledger)
-    return _encode(_completion(result, ledger))
+    for event in events:
+        if type(event) is Verbatim:
+            return with_account(event.data, ledger)
+    return _encode(_completion(joined(events), ledger))
 
 
 def _completion(result: Answer, ledger: Ledger) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class UsageDraft(Struct, frozen=True):
     half: bool = False
 
 
-class RequestDraft(Struct, frozen=True):
+class RequestDraft(Struct, frozen=True, gc=False):
     """One request. `key` is unique among the requests of its source: the same key again is the same request. `prompt`
     is classified and then forgotten."""
 
@@ -107,6 +107,9 @@ def money(value: Any, name: str, *, unit: int = 1) -> int | None:
 def moment(value: Any, name: str) -> int:
     """Unix ms of a Unix time in seconds, an ISO 8601 time (without an offset: UTC) or a date. Raises `Malformed`."""
     try:
+        if type(value) is str and len(value) > 18 and value[10] in "T ":  # as nearly all are
+            at = datetime.fromisoformat(value)
+            return _plausible(round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
         if isinstance(value, int | float) and not isinstance(value, bool):
             return _plausible(round(value * 1000))
         text = str(value).strip()

@@ -52,7 +52,7 @@ class Input:
     def open(self) -> BinaryIO:
         """The bytes from the start, decompressed."""
         self.raw.seek(0)
-        return gzip.GzipFile(fileobj=self.raw) if self._packed else self.raw  # type: ignore[return-value]  # it reads
+        return gzip.GzipFile(fileobj=self.raw, mode="rb") if self._packed else self.raw  # type: ignore[return-value]  # it reads
 
     def lines(self) -> Iterator[tuple[int, bytes | Malformed]]:
         """Lines that are not blank. Raises `Unreadable`."""

@@ -253,7 +253,7 @@ def _width(ms: int) -> str:
     return f"{ms}ms"
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def _classified(prompt: str) -> Classification:
     return classify(prompt)  # templates and retries ask the same again and again
 

@@ -58,6 +58,9 @@ class Row(Struct):
     session_id: str | None = None
 
 
+NO_DETAILS = Details()
+NOTHING = Metadata()
+
 _metadata = msgspec.json.Decoder(Metadata)
 
 
@@ -70,12 +73,13 @@ def row(value: Row) -> Iterator[RequestDraft]:
     first = value.first_token
     first_ms = None if first is None or first == "" else moment(first, "completionStartTime")
     known = _known(value.metadata)
-    prompt = count(value.prompt_tokens, "prompt_tokens")
-    usage = known.usage_object or UsageObject()
-    details = usage.prompt_tokens_details or Details()
-    read = count(usage.cache_read_input_tokens or details.cached_tokens, "cached_tokens")
-    write = count(usage.cache_creation_input_tokens or details.cache_creation_tokens, "cache_creation_tokens")
-    fresh = part(part(prompt, read, "cached_tokens"), write, "cache_creation_tokens")
+    fresh = count(value.prompt_tokens, "prompt_tokens")
+    read = write = 0
+    if (usage := known.usage_object) is not None:
+        details = usage.prompt_tokens_details or NO_DETAILS
+        read = count(usage.cache_read_input_tokens or details.cached_tokens, "cached_tokens")
+        write = count(usage.cache_creation_input_tokens or details.cache_creation_tokens, "cache_creation_tokens")
+        fresh = part(part(fresh, read, "cached_tokens"), write, "cache_creation_tokens")
     tokens = TokenUsage(
         input=fresh, cache_read=read, cache_write_5m=write, output=count(value.completion_tokens, "completion_tokens")
     )
@@ -96,8 +100,8 @@ def row(value: Row) -> Iterator[RequestDraft]:
         cost_nanousd=spend,
         latency_ms=None if ends is None else max(ends - starts, 0),
         ttft_ms=max(first_ms - starts, 0) if first_ms is not None and ends is not None and first_ms < ends else None,
-        prompt=prompt_of(asked),
-        needs=needs_in(asked),
+        prompt=prompt_of(asked) if asked else None,
+        needs=needs_in(asked) if asked else None,
         conversation_id=value.session_id or None,
     )
 
@@ -116,8 +120,8 @@ def _known(metadata: Metadata | str | None) -> Metadata:
     if isinstance(metadata, Metadata):
         return metadata
     if not metadata or not metadata.startswith("{"):
-        return Metadata()
+        return NOTHING
     try:
         return _metadata.decode(metadata)
     except msgspec.MsgspecError:
-        return Metadata()  # what is in it besides the usage is anybody's
+        return NOTHING  # what is in it besides the usage is anybody's

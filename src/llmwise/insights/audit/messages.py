@@ -4,8 +4,13 @@ from typing import Any
 
 import msgspec
 
-CHARS = 4096
-"""As much of a text as is kept until it is classified: the classifier reads less."""
+HEAD_CHARS, TAIL_CHARS = 3072, 1024
+"""As much of a text as is kept until it is classified: the classifier reads less of either end."""
+
+
+def clipped(text: str) -> str:
+    """The head and the tail of a long text."""
+    return text if len(text) <= HEAD_CHARS + TAIL_CHARS else text[:HEAD_CHARS] + text[-TAIL_CHARS:]
 
 
 def prompt_of(asked: Any) -> str | None:
@@ -15,14 +20,14 @@ def prompt_of(asked: Any) -> str | None:
     if isinstance(asked, dict):
         asked = _opened(asked.get("messages") or asked.get("input"))
     if isinstance(asked, str):
-        return asked[:CHARS] or None
+        return clipped(asked) or None
     if not isinstance(asked, list):
         return None
     for message in reversed(asked):
         if isinstance(message, dict) and message.get("role", "user") == "user":
             text = _text(message.get("content"))
             if text:
-                return text[:CHARS]
+                return clipped(text)
     return None
 
 

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from llmwise.domain.usage import TokenUsage
 from llmwise.insights.audit.drafts import MOST_TOKENS, Malformed, RequestDraft, moment, money, part
-from llmwise.insights.audit.messages import CHARS, needs_in, prompt_of
+from llmwise.insights.audit.messages import clipped, needs_in, prompt_of
 from llmwise.routing.classifier import TASK_TYPES
 
 SOURCE = "requests"
@@ -84,7 +84,7 @@ def line(value: Line) -> Iterator[RequestDraft]:
         cost_nanousd=money(value.cost_usd, "cost_usd"),
         latency_ms=value.latency_ms,
         ttft_ms=value.ttft_ms,
-        prompt=(value.prompt or "")[:CHARS] or prompt_of(value.messages),
+        prompt=prompt_of(value.messages) if value.prompt is None else clipped(value.prompt),
         task_type=value.task_type,
         needs=needs_in(value.messages),
         conversation_id=value.conversation_id,

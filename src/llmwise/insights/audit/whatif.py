@@ -13,6 +13,7 @@ weighted by what they cost, conversations as the unit); they say nothing of the 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import isfinite
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -113,10 +114,10 @@ def what_if(total: int, sample: Sequence[Sampled], prices: Prices, settings: Aut
     single = _best_single(cases, cards, rates, prices, auto.quality or 0.0)
     assumptions = _assumptions(prices, settings.goal, offered)
     shown = (today, auto, random, *([] if single is None else [single]))
-    enough = len(cases) >= ENOUGH
+    enough = len(cases) >= ENOUGH and auto.interval is not None
     return WhatIf(
         basis="requests",
-        verdict=_verdict(auto, random, single) if enough else f"not enough data: {len(cases)} requests of {ENOUGH}",
+        verdict=_verdict(auto, random, single) if enough else _too_few(len(cases)),
         assumptions=assumptions,
         total=total,
         compared=len(cases),
@@ -244,11 +245,12 @@ def _scenario(
             weights.append(float(case.paid))
             conversations.append(case.request.conversation)
     estimate = mean(savings, weights, conversations) if name != "today" else None
+    told = estimate is not None and isfinite(estimate.se)  # of one conversation alone nothing is known of others
     return Scenario(
         name,
         round(spent),
         0.0 if estimate is None else estimate.value,
-        None if estimate is None else estimate.interval,
+        estimate.interval if estimate is not None and told else None,
         quality / len(cases),
         below / len(cases),
         {model: share / len(cases) for model, share in models.most_common(12)},
@@ -293,6 +295,12 @@ def _moved(cases: Sequence[_Case], chosen: Sequence[ModelCard], rates: Mapping[s
     return tuple(sorted(found, key=lambda one: -abs(one.saving_nanousd))[:12])
 
 
+def _too_few(cases: int) -> str:
+    if cases < ENOUGH:
+        return f"not enough data: {cases} requests of {ENOUGH}"
+    return f"not enough data: {cases} requests that cost nothing, or are all of one conversation"
+
+
 def _verdict(auto: Scenario, random: Scenario, single: Scenario | None) -> str:
     assert auto.interval is not None, "only today has none"
     if auto.interval.low <= 0:
@@ -305,15 +313,18 @@ def _verdict(auto: Scenario, random: Scenario, single: Scenario | None) -> str:
     text += f"; the same models drawn by lot {random.saving:.0%}"
     if single is not None:
         text += f", {next(iter(single.models))} for everything {single.saving:.0%}"
+    if random.saving >= auto.interval.low or (single is not None and single.saving >= auto.interval.low):
+        text += ". A control does as well: the saving is that of cheaper models, not yet of choosing by task"
     return text
 
 
 def _assumptions(prices: Prices, goal: Goal, offered: bool) -> tuple[str, ...]:
-    whose = "the models on offer" if offered else "no model is on offer, so the guide's models and those in use"
+    whose = "the models on offer" if offered else "the guide's models and those in use (the configuration offers none)"
     return (
         f"Auto with the goal {goal!r} chooses for each request by its class, among {whose}.",
         f"List prices on both sides ({prices.catalog.prices_source}).",
         "The other model needs as many tokens for the question and for its answer.",
         "What was read from a cache would be read from the other model's too: conversations stay with their model.",
-        "Quality is the catalog's prior, not measured on this traffic: test before you switch.",
+        "Quality is the catalog's prior, one number a model, not measured on this traffic: that routing by class keeps "
+        "more of it than the same models by lot only outcomes can show. Test before you switch.",
     )

@@ -1,0 +1,53 @@
+"""The engine's side of a rerun: a judge model that grades answers in pairs, each pair in both orders, without names.
+
+A judge prefers what stands first, so that every pair is read forwards and backwards and the scores are means
+(`orchestration.judge`). What is no verdict grades nothing: the question then counts for nobody.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from llmwise.domain.messages import Message, Text
+from llmwise.domain.models import ModelCard
+from llmwise.domain.requests import ChatRequest
+from llmwise.insights.rerun import Grade
+from llmwise.insights.suites import Ask
+from llmwise.orchestration.judge import DEFAULT_CRITERIA, HIGHEST, reading_by
+from llmwise.orchestration.material import judging
+from llmwise.orchestration.prompts import BUILT_IN, Prompts
+
+
+def pairwise(ask: Ask, judge: ModelCard, prompts: Prompts = BUILT_IN) -> Grade:
+    """Grades by `judge`, asked through `ask`. The first of the answers, today's, stands in every pair; its grade is the
+    mean over them."""
+
+    async def grade(question: str, answers: Mapping[str, str]) -> tuple[Mapping[str, float], int]:
+        first, *others = answers
+        scores: dict[str, list[float]] = defaultdict(list)
+        cost = 0
+        for other in others:
+            if answers[first].split() == answers[other].split():
+                # There is nothing to compare: as good as each other, and how good the other pairs say.
+                scores[other] = scores[first]
+                continue
+            for pair in ((first, other), (other, first)):
+                request = judging(
+                    ChatRequest(judge.id, (Message("user", (Text(question),)),)),
+                    prompts.system("judge"),
+                    DEFAULT_CRITERIA,
+                    [answers[model] for model in pair],
+                    judge,
+                )
+                system, asked = (message.text for message in request.messages)
+                said = await ask(judge.id, system, asked, request.sampling.max_tokens)
+                cost += said.cost_nanousd or 0
+                reading = None if said.error is not None else reading_by(said.text, pair)
+                if reading is None:
+                    return {}, cost
+                for model, score in zip(reading.order, reading.scores, strict=True):
+                    scores[model].append(score / HIGHEST)
+        if not scores[first]:  # all the same, word for word
+            return dict.fromkeys(answers, 1.0), cost
+        return {model: sum(given) / len(given) for model, given in scores.items()}, cost
+
+    return grade

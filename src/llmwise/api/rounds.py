@@ -1,0 +1,213 @@
+"""What the gateway does while nobody asks: each process reads again what steers Auto; one of them, by a lease, watches
+for drift, ends trials that are decided, runs what is scheduled and has answers graded.
+
+    every REFRESH_S   all processes: what is decided (`Steering.refresh`)
+    every ROUND_S     the one with the lease: alerts, trial, schedules, grades
+
+A round that fails is logged and tried again at the next; it never ends the process.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import random
+from collections.abc import Callable
+
+import httpx
+from msgspec.json import decode, encode
+from msgspec.structs import replace
+
+from llmwise.api.grading import grade
+from llmwise.api.learning import DAY_MS, note, typed
+from llmwise.api.native.schedules import run_due
+from llmwise.api.services import Services
+from llmwise.insights import control as controls
+from llmwise.insights.alerts import Alert, Watch
+from llmwise.insights.dataset import rows_of
+from llmwise.insights.quality import judged_by, qualities
+from llmwise.insights.settings import AlertSettings, QualitySettings
+from llmwise.insights.shadow import judge
+from llmwise.storage.errors import StorageUnavailable
+from llmwise.storage.insights import Document
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 2.0
+ROUND_S = 15.0
+LEASE_MS = 60_000
+"""A process that died is followed after so long."""
+
+WATCHED_DAYS = 3
+MOST_WATCHED = 50_000
+LATE_MS = 60_000
+"""Records come into the database when their requests end: so far back each round looks for those it has not seen."""
+
+WEBHOOK_TRIES = 4
+WEBHOOK_WAIT_S = 1.0
+
+
+class Rounds:
+    """`services` gives those of the configuration in force. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        services: Callable[[], Services],
+        holder: str,
+        alerts: AlertSettings,
+        quality: QualitySettings,
+    ) -> None:
+        self._services = services
+        self._holder = holder
+        self.alerts = alerts
+        self.quality = quality
+        self._watch: Watch | None = None
+        self._seen: dict[str, int] = {}
+        self._until_ms = 0
+        self._random = random.Random()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        left_s = 0.0
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            try:
+                await self.refresh()
+                left_s -= REFRESH_S
+                if left_s <= 0:
+                    left_s = ROUND_S
+                    await self.round()
+            except StorageUnavailable as error:
+                log.warning("the optimizer waits for the database: %s", error)
+            except Exception:
+                log.exception("a defect in the optimizer's round; the next one tries again")
+
+    async def refresh(self) -> None:
+        services = self._services()
+        await services.steering.refresh(services.planner.settings)
+
+    async def round(self) -> None:
+        """One round, if this process has the lease."""
+        services = self._services()
+        now_ms = services.clock.unix_ms()
+        if not await services.store.lease("rounds", self._holder, now_ms, LEASE_MS):
+            self._watch = None
+            return
+        await self.watch()
+        await self.try_on()
+        await run_due(services)
+        if self.quality.judge is not None:
+            await grade(services, self.quality, self._random)
+
+    async def watch(self) -> list[Alert]:
+        """Look at what was settled since the last time; the alerts that began or ended."""
+        services = self._services()
+        await services.writer.flush()
+        now_ms = services.clock.unix_ms()
+        fresh = self._watch is None
+        if self._watch is None:
+            self._watch, self._seen, self._until_ms = Watch(), {}, now_ms - WATCHED_DAYS * DAY_MS
+        since_ms = self._until_ms - (0 if fresh else LATE_MS)
+        settled = await services.store.settled_between(since_ms, now_ms + 1, MOST_WATCHED)
+        signals = await services.store.signals_since(since_ms)
+        new = typed([one for one in settled if one.request.id not in self._seen])
+        self._seen = {one.request.id: one.request.created_at_ms for one in settled} | self._seen
+        self._seen = {id: at for id, at in self._seen.items() if at >= now_ms - 2 * LATE_MS}
+        self._until_ms = now_ms
+        judged = judged_by(new, signals)
+        changed: dict[str, Alert] = {}
+        for one in new:
+            for row in rows_of(one.request, one.attempts, judged(one.request.id)):
+                changed |= {alert.id: alert for alert in self._watch.add(row)}
+        known = await self._stored()
+        if fresh:
+            # What somebody before us held for open and we can't find is over.
+            there = {alert.id for alert in self._watch.open.values()}
+            for old in known.values():
+                if old.ended_at_ms is None and old.id not in there and old.id not in changed:
+                    changed[old.id] = replace(old, ended_at_ms=now_ms)
+        changed = {id: alert for id, alert in changed.items() if known.get(id) != alert}
+        for alert in changed.values():
+            await self._tell(alert)
+        await self._avoid()
+        return [*changed.values()]
+
+    async def try_on(self) -> None:
+        """End the trial that is decided: an inferior policy is given up, one that passed is adopted if so wished."""
+        services = self._services()
+        trial = services.steering.control.trial
+        if trial is None or trial.stage != "canary":
+            return
+        now_ms = services.clock.unix_ms()
+        settled = await services.store.settled_between(trial.began_at_ms, now_ms + 1, MOST_WATCHED)
+        signals = await services.store.signals_since(trial.began_at_ms)
+        result = judge(settled, trial.version, trial.margin, qualities(settled, signals))
+        if result.verdict == "running":
+            return
+        told = "; ".join(
+            f"{one.name}: {one.canary:.3f} against {one.control:.3f}, "
+            f"difference {one.interval.low:+.3f} to {one.interval.high:+.3f}"
+            for one in result.measures
+        )
+        auto = services.planner.settings
+        if result.verdict == "inferior":
+            log.warning("policy %s is given up: %s", trial.version, told)
+            await services.steering.change(controls.end, auto, now_ms)
+            await note(services, "given_up", goal=trial.goal, version=trial.version, by="gateway", why=told)
+        elif trial.adopt_when_passed:
+            log.warning("policy %s is adopted: %s", trial.version, told)
+            change = lambda control: controls.adopt(control, trial.goal, trial.version, now_ms)  # noqa: E731
+            await services.steering.change(change, auto, now_ms)
+            await note(services, "adopted", goal=trial.goal, version=trial.version, by="gateway", why=told)
+
+    async def _stored(self) -> dict[str, Alert]:
+        _, documents = await self._services().store.latest_documents("alert", 500)
+        return {one.id: decode(one.body, type=Alert) for one in documents}
+
+    async def _tell(self, alert: Alert) -> None:
+        services = self._services()
+        over = alert.ended_at_ms is not None
+        text = "%s of %s on %s: usually %.4g, now %.4g"
+        log.warning(f"alert {'ended' if over else 'began'}: {text}", alert.metric, alert.model, alert.task_type,
+                    alert.usual, alert.seen)  # fmt: skip
+        body = encode(alert).decode()
+        await services.store.put_document(
+            Document("alert", alert.id, alert.began_at_ms, services.clock.unix_ms(), body)
+        )
+        if self.alerts.webhook is not None:
+            await send(self.alerts.webhook, self.alerts.secret, alert)
+
+    async def _avoid(self) -> None:
+        """Tell all processes whom to leave out."""
+        services = self._services()
+        assert self._watch is not None
+        avoid = tuple(sorted(self._watch.avoid, key=str)) if self.alerts.avoid else ()
+        if tuple(sorted(services.steering.control.avoid, key=str)) != avoid:
+            change = lambda control: replace(control, avoid=avoid)  # noqa: E731
+            await services.steering.change(change, services.planner.settings, services.clock.unix_ms())
+
+
+async def send(url: str, secret: str | None, alert: Alert, wait_s: float = WEBHOOK_WAIT_S) -> bool:
+    """POST an alert, signed, up to `WEBHOOK_TRIES` times with twice the wait each; whether it was taken (2xx). The URL
+    is the operator's own, from the configuration, and may be inside the network; redirects are not followed."""
+    body = encode({"event": "alert_ended" if alert.ended_at_ms is not None else "alert_began", "alert": alert})
+    headers = {"content-type": "application/json", "x-llmwise-delivery": alert.id}
+    if secret is not None:
+        headers["x-llmwise-signature"] = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    why: object = None
+    async with httpx.AsyncClient(timeout=5.0, follow_redirects=False, trust_env=False) as client:
+        for number in range(WEBHOOK_TRIES):
+            if number:
+                await asyncio.sleep(wait_s * 2 ** (number - 1))
+            try:
+                response = await client.post(url, content=body, headers=headers)
+            except httpx.HTTPError as error:
+                why = type(error).__name__
+                continue
+            if response.is_success:
+                return True
+            why = response.status_code
+            if response.status_code < 500 and response.status_code not in (408, 429):
+                break
+    log.error("the alerts' webhook did not take %s: %s", alert.id, why)
+    return False
