@@ -102,10 +102,11 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=5000, help="in each of the two months")
     parser.add_argument("--rerun", type=int, default=4700, help="at most so many questions are asked again")
     parser.add_argument("--spend", type=float, default=0.5, help="for at most this share of the first month's bill")
+    parser.add_argument("--aim", type=float, default=0.985, help="share of today's quality that the bound aims at")
     parser.add_argument("--apart", action="store_true", help="the second month asks other questions than the first")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    plan = Plan(options.requests, options.rerun, options.spend, seed=options.seed, apart=options.apart)
+    plan = Plan(options.requests, options.rerun, options.spend, aim=options.aim, seed=options.seed, apart=options.apart)
     report = asyncio.run(run(options.data.resolve(), options.set, plan))
     if options.json:
         print(msgspec.json.encode(report).decode())

@@ -46,7 +46,7 @@ spool = "{spool}"
 drain_s = {drain_s}
 [state]
 url = "{state}"
-timeout_s = 1.0
+timeout_s = 5.0
 {limits}
 [providers.openai-1]
 kind = "openai"

@@ -353,9 +353,9 @@ def test_a_request_is_in_the_history_as_soon_as_it_is_answered(client: httpx.Cli
     assert (item["requested_model"], item["model"]) == ("gpt-5.2", "claude-sonnet-4.5")
     assert (item["status_code"], item["attempts"], item["cost"]) == (200, 2, answer["cost"])
     detail = client.get(f"/api/v1/history/{answer['id']}").json()
-    assert [(one["model"], one["outcome"]) for one in detail["attempt_list"]] == [
-        ("gpt-5.2", "provider_error"),
-        ("claude-sonnet-4.5", "complete"),
+    assert [(one["model"], one["outcome"], one["paid_by"]) for one in detail["attempt_list"]] == [
+        ("gpt-5.2", "provider_error", "nobody"),
+        ("claude-sonnet-4.5", "complete", "caller"),
     ]
     assert [one["sent_model"] for one in detail["attempt_list"]] == ["gpt-5.2", "claude-sonnet-4-5"]
     assert [step["status"] for step in detail["route"]] == ["failed", "success"]

@@ -24,7 +24,7 @@ LEASE_S = 3600.0
 
 TOKENS_WINDOW_S = 60
 
-OPENING_S = 1.0
+OPENING_S = 2.0
 """How long a purse's first request in a period waits for the ledger."""
 
 UNREADABLE_S = 5.0

@@ -122,6 +122,7 @@ class ValkeyState:
         self._versions: dict[str, int] = {}
         self._tickets: dict[str, tuple[int, float]] = {}
         self._claiming: set[str] = set()
+        self._opening: dict[str, asyncio.Future[int]] = {}
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -299,10 +300,9 @@ class ValkeyState:
                     return None  # in use while it was away: so it stays until then, and nobody waits
                 await asyncio.sleep(self._returned + SETTLING_S - now)
             try:
-                async with asyncio.timeout(OPENING_S):
-                    for index, (purse, period) in enumerate(zip(claim.purses, spans, strict=True)):
-                        if reply[4 + 2 * index] < 0:
-                            spent[index] = await self._spent(purse, period.start_ms)
+                for index, (purse, period) in enumerate(zip(claim.purses, spans, strict=True)):
+                    if reply[4 + 2 * index] < 0:
+                        spent[index] = await self._spent_so_far(purse, period)
             except Exception as error:
                 now = self._clock.monotonic()
                 if now >= self._unreadable_until:  # the first of those that waited says so
@@ -310,6 +310,17 @@ class ValkeyState:
                 self._unreadable_until = now + UNREADABLE_S
                 return None
         return None
+
+    async def _spent_so_far(self, purse: Purse, period: Span) -> int:
+        """What the ledger says. All who come meanwhile wait for one answer: 500 at once that asked each for itself had
+        none in time, and went by three replicas' own budgets."""
+        name = _name(purse, period)
+        asking = self._opening.get(name)
+        if asking is None:
+            asking = self._opening[name] = asyncio.ensure_future(self._spent(purse, period.start_ms))
+            asking.add_done_callback(lambda _: self._opening.pop(name, None))
+        async with asyncio.timeout(OPENING_S):
+            return await asyncio.shield(asking)
 
     # keeping up
 

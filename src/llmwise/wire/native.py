@@ -345,7 +345,7 @@ class CallCost(Struct):
 
 class EstimateAnswer(Struct):
     """The answer to `dry_run`, in USD; no model was asked. `least` is the sum with answers of one token, below which
-    the call can't come out; `likely` with answers of `max_tokens`, or of a typical length. `null`: a price isn't known."""
+    the call can't come out; `likely` with answers of `max_tokens`, or of a typical length. `null`: no known price."""
 
     id: str
     mode: str

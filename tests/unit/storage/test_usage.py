@@ -35,7 +35,7 @@ def schema() -> Iterator[None]:
 
 @st.composite
 def settled(draw: st.DrawFn, number: int) -> tuple[RequestRecord, list[AttemptRecord]]:
-    created_at_ms = NOW_MS - draw(st.integers(0, 5 * DAY))
+    created_at_ms = NOW_MS - draw(st.integers(0, 119)) * HOUR - draw(st.integers(0, HOUR))  # not mostly just now
     of = request(
         number,
         id=request_id(created_at_ms, number),
@@ -196,3 +196,16 @@ def test_an_hour_is_closed_when_the_next_is_over_and_a_day_with_its_hours() -> N
     assert DATABASE.read(lambda c: c.execute(days).scalars().all()) == []
     assert max(close_all(midnight + HOUR)) == midnight // HOUR - 1
     assert DATABASE.read(lambda c: c.execute(days).scalars().all()) == [midnight // DAY - 1]
+
+
+def test_a_late_record_takes_its_hours_and_its_days_sums_away() -> None:
+    at = NOW_MS - 3 * DAY
+    early, late = (request(n, id=request_id(at, n), created_at_ms=at) for n in (1, 2))
+    for keys in (None, "key_a", early.key_id):
+        summary_of([early], [], None, 0)
+        close_all(NOW_MS)
+        before = DATABASE.read(usage.summary, keys, at - DAY).total.requests
+        DATABASE.write(ledger.insert, [late], [])
+        for _ in range(2):
+            assert DATABASE.read(usage.summary, keys, at - DAY).total.requests == 2 * before
+            close_all(NOW_MS)

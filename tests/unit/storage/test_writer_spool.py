@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmwise.domain.records import Admission, AttemptRecord, LedgerEntry, RequestRecord
+from llmwise.domain.records import AttemptRecord, EntryKind, LedgerEntry, RequestRecord
 from llmwise.storage.errors import StorageUnavailable
 from llmwise.storage.spool import Spool
 from llmwise.storage.writer import Writer, WriterSettings
@@ -117,14 +117,19 @@ async def test_what_a_killed_process_left_is_replayed_and_what_it_cut_short_is_i
     killed.admit(admission(77, reserved_nanousd=500))
     dead.close(everything_stored=False)  # as its end would: the lock is gone
 
-    shelf, told = Shelf(), list[Admission]()
+    shelf, told = Shelf(), dict[str, list[EntryKind]]()
+
+    def tell(record: RequestRecord, entries: Sequence[LedgerEntry]) -> None:
+        told[record.id] = [entry.kind for entry in entries]
+
     spool = Spool.claim(tmp_path)
-    writer = Writer(shelf, ManualClock(), SMALL, spool, told.append)
+    writer = Writer(shelf, ManualClock(), SMALL, spool, tell)
     async with running(writer):
         mine = serve(writer, range(20, 25))
     assert {id: code for id, code in shelf.stored.items() if code} == {admission(77).id: "interrupted"}
     assert {*shelf.stored} == {*ids, *mine, admission(77).id}
-    assert told == [admission(77, reserved_nanousd=500)]
+    assert {*told} == {*ids, admission(77).id}, "of its own it has told by itself"
+    assert told[admission(77).id] == ["reserve", "refund"]
     assert sum(entry.amount_nanousd for entry in shelf.entries.values()) == -25
     assert segments(spool.folder) == []
 

@@ -8,6 +8,7 @@ from llmwise.api.frame import Call
 from llmwise.domain.errors import NotFound
 from llmwise.domain.money import to_credits, to_usd
 from llmwise.domain.records import AttemptRecord, RequestRecord
+from llmwise.orchestration.settlement import TERMS, Payer
 from llmwise.storage import ledger
 from llmwise.storage.rows import ModelUsage, Tally
 
@@ -71,6 +72,8 @@ class HistoryItem(Struct):
 
 
 class AttemptItem(Struct):
+    """`paid_by` is who bears what it cost, by the table of `docs/explanation/attempt-engine.md`."""
+
     number: int
     model: str
     provider: str
@@ -85,6 +88,7 @@ class AttemptItem(Struct):
     completion_tokens: int
     usage_estimated: bool
     cost: float | None
+    paid_by: Payer
     byok: bool
 
 
@@ -306,5 +310,6 @@ def _attempt(attempt: AttemptRecord) -> AttemptItem:
         completion_tokens=attempt.output_tokens,
         usage_estimated=attempt.usage_estimated,
         cost=None if attempt.cost_nanousd is None else to_usd(attempt.cost_nanousd),
+        paid_by=TERMS[attempt.outcome].payer,
         byok=attempt.byok,
     )
