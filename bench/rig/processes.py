@@ -207,7 +207,7 @@ class Gateway:
         """Drive it, and say what the load generator saw and what the CPU of each side was."""
         argv = [str(ROOT / "bin/lg"), "-p", str(self.port), "-u", self.target.path]
         argv += ["-c", str(at_once), "-d", str(seconds), "-b", str(self.bodies[stream])]
-        argv += ["-r", str(rate)] * bool(rate) + ["-s"] * stream
+        argv += ["-r", str(rate)] * bool(rate) + ["-s", "-e", self.target.end] * stream
         argv += [word for header in self.headers for word in ("-H", header)]
         leader = self.process.pid if self.process is not None else 0
         cpu, mock_cpu, busy, began = (

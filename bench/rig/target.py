@@ -26,6 +26,7 @@ class Target:
     port_file       holds the port, for a gateway that chooses its own
     body            fields laid over body.json and body_stream.json, body_stream over the latter alone; None removes
     answer          what a good answer that doesn't stream contains
+    end             what follows "data:" in the last line of a good stream
     health          a path that answers 200 as soon as the gateway is up
     settle_s        seconds after each measurement in which its CPU still counts: work put off is work
     module, python  what `import` costs: the module's name, and the interpreter that has it
@@ -46,6 +47,7 @@ class Target:
     body: dict[str, object] = field(default_factory=dict)
     body_stream: dict[str, object] = field(default_factory=dict)
     answer: bytes = b'"choices"'
+    end: str = " [DONE]"
     health: str | None = None
     start_timeout_s: float = 120.0
     settle_s: float = 0.0

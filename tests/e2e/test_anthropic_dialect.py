@@ -276,3 +276,51 @@ def test_a_caller_that_leaves_ends_the_provider_s_call(
     with official.messages.stream(model=model, max_tokens=4000, messages=QUESTION) as stream:
         next(iter(stream.text_stream))
     wait_for(lambda: mock.requests[0].client_left, 10, lambda: mock.requests)
+
+
+# --- threads, and tools of Anthropic's own ---
+
+
+@pytest.mark.parametrize("model", [GPT, GEMINI])
+def test_the_clients_own_tool_loop_sends_the_whole_conversation_to_who_keeps_no_threads(
+    official: anthropic.Anthropic, mock: ScriptedServer, model: str
+) -> None:
+    """The client begins a thread, which only Anthropic keeps, is refused in its own words, and goes on without one."""
+
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """The weather in a city."""
+        return f"rain in {city}"
+
+    play(mock, {"nth": 1, "fault": "none", "tool_calls": 1}, defaults={"text": "Take an umbrella."})
+    runner = official.beta.messages.tool_runner(
+        model=model, max_tokens=100, messages=[{"role": "user", "content": "Rain in Oslo?"}], tools=[weather]
+    )
+    final = runner.until_done()
+    assert "".join(block.text for block in final.content if block.type == "text") == "Take an umbrella."
+    said = str(mock.requests[-1].json)
+    assert "Rain in Oslo?" in said
+    assert "rain in" in said
+
+
+def test_a_thread_goes_to_anthropic_and_is_refused_elsewhere(client: httpx.Client, mock: ScriptedServer) -> None:
+    body = {"max_tokens": 9, "messages": QUESTION, "thread": {"type": "continue", "previous_message_id": "msg_1"}}
+    forced = body | {"tool_choice": {"type": "any"}}  # the thread has the tools
+    assert client.post("/v1/messages", json=forced | {"model": CLAUDE}).status_code == 200
+    assert sent_to(mock)["thread"] == body["thread"]
+    refused = client.post("/v1/messages", json=body | {"model": GPT})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["details"]["error_code"] == "thread_unsupported_request"
+    assert len(mock.requests) == 1
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "web_search"}])
+def test_a_tool_of_anthropics_own_can_be_forced(
+    client: httpx.Client, mock: ScriptedServer, choice: dict[str, str]
+) -> None:
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+    body = {"model": CLAUDE, "max_tokens": 9, "messages": QUESTION, "tools": tools, "tool_choice": choice}
+    answer = client.post("/v1/messages", json=body, headers={"x-llmwise-strict": "true"})
+    assert answer.status_code == 200, answer.text
+    assert "warnings" not in answer.json()["llmwise"]
+    assert sent_to(mock)["tool_choice"] == choice

@@ -272,7 +272,6 @@ NATIVE = (
         header=("allow", "GET"),
     ),
     Bad("an unknown path", 404, "not_found", ("/api/v1/chats", "/docs"), path="/api/v1/chats"),
-    Bad("a part not built yet", 501, "not_implemented", ("/api/v1/memory", "not built yet"), path="/api/v1/memory"),
     Bad(
         "an unknown query parameter",
         422,

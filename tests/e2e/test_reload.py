@@ -307,5 +307,6 @@ def test_the_log_of_a_reload_does_not_hold_the_secret(providers: ScriptedServer,
             client.post(CHAT, json=asked(model="gpt-5.2", stream=False))
         (entry,) = providers.requests
         assert entry.headers["authorization"].endswith("6789")
-        assert "secret" not in gateway.log
-        assert "secret" not in json.dumps(gateway.printed)
+        assert "very-secret" not in gateway.log
+        assert "another-secret" not in gateway.log
+        assert "very-secret" not in json.dumps(gateway.printed)

@@ -5,7 +5,7 @@
 // Closed loop over CONNS connections, or (-r) RATE requests a second over them, with latency counted from the
 // time a request should have been sent, as wrk2 does. Decodes Content-Length and chunked bodies and counts
 // SSE "data:" events. Prints one line of JSON. "bad" are answers whose status is not 200 or that, with -s,
-// lack "data: [DONE]".
+// lack "data: [DONE]" (-e END: "data:" and END).
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -114,7 +114,8 @@ static void send_(conn *c, u64 sched) {
         c->busy = 0;
     }
 }
-static const char D[] = "data:", DN[] = " [DONE]";
+static const char D[] = "data:", *DN = " [DONE]";
+static int DL = 7;
 
 static void body(conn *c, const char *p, int n, u64 t) {
     bytes += n;
@@ -137,7 +138,7 @@ static void body(conn *c, const char *p, int n, u64 t) {
             if (c->dm) {
                 if (ch == DN[c->dm - 1]) {
                     c->dm++;
-                    if (c->dm == 8) {
+                    if (c->dm == DL + 1) {
                         c->done = 1;
                         c->dm = 0;
                     }
@@ -340,7 +341,7 @@ int main(int ac, char **av) {
     char *path = "/v1/chat/completions", *bf = 0;
     char hd[8192] = "";
     int o;
-    while ((o = getopt(ac, av, "p:u:c:d:r:b:H:sn:")) > 0)
+    while ((o = getopt(ac, av, "p:u:c:d:r:b:H:sn:e:")) > 0)
         switch (o) {
         case 'p':
             port = atoi(optarg);
@@ -371,6 +372,10 @@ int main(int ac, char **av) {
             break;
         case 'n':
             maxreq = atol(optarg);
+            break;
+        case 'e':
+            DN = optarg;
+            DL = strlen(optarg);
             break;
         }
     static char b[1 << 19];

@@ -3,12 +3,15 @@
 llmwise          the OpenAI dialect on both sides, as the peers are measured; limits off, as theirs are
 llmwise_limits   the same with rate limits on, but out of reach: what keeping count costs
 llmwise_native   /api/v1/chat
+llmwise_cross    Anthropic's dialect in front, OpenAI's behind: what translating costs, both ways
 llmwise_auto     model "auto": classified and planned
 """
 
 from dataclasses import replace
 
 from target import Target
+
+QUESTION = "Hello! Please introduce yourself in one short sentence."
 
 LLMWISE = Target(
     name="llmwise",
@@ -41,6 +44,16 @@ TARGETS = [
         body={"stream": False},
         body_stream={"stream": True, "stream_options": None},  # not a native field, and those are refused
         answer=b'"content"',
+    ),
+    replace(
+        LLMWISE,
+        name="llmwise_cross",
+        port=9404,
+        path="/v1/messages",
+        body={"messages": [{"role": "user", "content": QUESTION}], "system": "You are a helpful assistant."},
+        body_stream={"stream": True, "stream_options": None},
+        answer=b'"content"',
+        end=' {"type":"message_stop"}',
     ),
     replace(LLMWISE, name="llmwise_auto", port=9403, body={"model": "auto"}),
 ]

@@ -80,9 +80,8 @@ def openai_body(error: GatewayError, request_id: str) -> bytes:
 def anthropic_body(error: GatewayError, request_id: str) -> bytes:
     """Anthropic's envelope; `code` and `param` are ours besides."""
     kind = ANTHROPIC_TYPES.get(error.status, "api_error")
-    inner = {"type": kind, "message": error.message, "code": error.code}
-    if (param := error.details.get("param")) is not None:
-        inner["param"] = param
+    inner: dict[str, Any] = {"type": kind, "message": error.message, "code": error.code}
+    inner |= {name: error.details[name] for name in ("param", "details") if error.details.get(name) is not None}
     return encode({"type": "error", "error": inner, "request_id": request_id})
 
 

@@ -60,8 +60,12 @@ def _choosable(request: ChatRequest) -> None:
     choice, own = request.tool_choice, request.passthrough
     if choice is None or choice.mode not in ("required", "tool"):
         return
-    if own is not None and own.dialect == "anthropic" and own.fields.get("tools", b"[]") != b"[]":
-        return  # the tool may be one of the provider's own
+    if (
+        own is not None
+        and own.dialect == "anthropic"
+        and ("thread" in own.fields or own.fields.get("tools", b"[]") != b"[]")
+    ):
+        return  # the tool may be one of the provider's own, or of the thread
     if own is not None and any(field.startswith("tools[") for field, _ in own.details):
         return  # or of a type that only OpenAI has
     if not request.tools:

@@ -369,6 +369,7 @@ ROUTES: tuple[Route, ...] = (
         "Propose a policy from the logs, as a version; for administrators.",
         optimization.Report,
         optimization.evaluate,
+        access="admin",
         body=optimization.EvaluateBody,
         body_optional=True,
     ),

@@ -32,9 +32,13 @@ class Interval(Struct, frozen=True):
         return self.low <= value <= self.high
 
 
+BOUNDLESS = 1e12
+"""Stands for infinity in what is stored: JSON has none."""
+
+
 class Estimate(Struct, frozen=True):
     """A value with its interval. `n` rows went in, worth `n_eff` equally weighted conversations; `se` is the
-    standard error."""
+    standard error, `BOUNDLESS` for one conversation alone, which says nothing of others."""
 
     value: float
     interval: Interval
@@ -92,8 +96,8 @@ def mean(
     elif math.isfinite(se):
         interval = Interval(value - z * se, value + z * se)
     else:
-        interval = Interval(-math.inf, math.inf)
-    return Estimate(value, interval, se, n, n_eff)
+        interval = Interval(-BOUNDLESS, BOUNDLESS)
+    return Estimate(value, interval, min(se, BOUNDLESS), n, n_eff)
 
 
 def quantile(

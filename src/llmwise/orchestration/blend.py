@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from llmwise.domain.errors import GatewayError, UnsupportedInput
-from llmwise.domain.events import CONTENT, Event, Finished, TextDelta, Warned
+from llmwise.domain.events import CONTENT, Event, Finished, RefusalDelta, TextDelta, ToolCallDelta, Warned
 from llmwise.domain.messages import Message, Text
 from llmwise.domain.models import ModelCard
 from llmwise.domain.plan import Plan, PlannedAttempt
@@ -37,6 +37,9 @@ DEFAULT_LAYERS = 2
 
 DEFAULT_SAMPLES = 4
 """Of self_moa; most of the gain comes with the first few (arXiv 2502.00674)."""
+
+SPOKEN = (TextDelta, RefusalDelta, ToolCallDelta)
+"""What can't be taken back once the caller has it; thoughts can."""
 
 WARMEST = 1.0
 """The samples' temperatures rise in equal steps from the caller's own, or 0.7, to this one."""
@@ -77,7 +80,8 @@ class Recipe(Struct, frozen=True):
 
 
 class Begun(Struct, frozen=True):
-    """A source has begun to answer. Numbers and layers as in `Said`."""
+    """A source is asked. Numbers and layers as in `Said`. Not said before some source answers: until then all may fail,
+    and that is to be an error with a status."""
 
     number: int
     layer: int
@@ -112,6 +116,7 @@ class Blend:
         self.sources: list[Said] = []
         self.writer: str | None = None
         self.candidates = 0
+        self._alive = False  # some source has begun to answer
         self._begun = False  # the caller holds a part of the answer
         self._request = request
         self.prompts = prompts
@@ -122,6 +127,13 @@ class Blend:
     def source_models(self) -> list[str]:
         """The models that answered, each once."""
         return list(dict.fromkeys(said.model for said in self.sources if said.error is None))
+
+    @property
+    def synthesis_nanousd(self) -> int | None:
+        """What the call that wrote the answer cost beside the `sources`; `None` where no price is known."""
+        listed = {id(said.ledger) for said in self.sources}
+        costs = [a.cost_nanousd for b in self.account.branches if id(b) not in listed for a in b.attempts]
+        return None if None in costs else sum(cost for cost in costs if cost is not None)
 
     @property
     def answering(self) -> str:
@@ -169,17 +181,25 @@ class Blend:
         return [one for one in said if one.error is None]
 
     async def _ask(self, panel: Panel, questions: Sequence[Question], emit: Emit[Item]) -> list[Said]:
-        first, begun = len(panel.said), set[int]()
+        first, ended_already = len(panel.said), set[int]()
+
+        async def begin(layer: int) -> None:
+            for number, question in enumerate(questions, start=first):
+                if question.refused is None and number not in ended_already:
+                    await emit(Begun(number, layer, question.model))
 
         async def heard(batch: Batch) -> None:
-            number = batch.source
-            if number not in begun and any(type(event) in CONTENT for event in batch.events):
-                begun.add(number)
-                await emit(Begun(number, panel.layer, questions[number - first].model))
+            if not self._alive and any(type(event) in CONTENT for event in batch.events):
+                self._alive = True
+                await begin(panel.layer)
 
         async def ended(said: Said) -> None:
+            ended_already.add(said.number)
             self.sources.append(said)
             await emit(said)
+
+        if self._alive:
+            await begin(panel.layer + 1)
 
         return await panel.ask(questions, on_text=heard, on_end=ended)
 
@@ -187,7 +207,7 @@ class Blend:
         links = list(self.recipe.sources)
         if self.recipe.synthesizer != links[-1].model:
             writer = self.recipe.writers[0]
-            links.append(replace(links[-1], plan=_plan((writer,)), refused=None))
+            links.append(replace(links[-1], plan=_plan(writer), refused=None))
         draft: Said | None = None
         failures: dict[str, GatewayError] = {}
         for link in links[:-1]:
@@ -241,27 +261,40 @@ class Blend:
             return await self._give(best, emit)
         writers = writers or self.recipe.writers
         name: Name = prompt or ("consensus" if strategy in ("moa", "self_moa") else strategy)  # type: ignore[assignment]
-        question = Question(
-            _plan(writers),
-            merging(self._request, self.prompts.system(name), [s.text for s in answers], writers[0], self._mark),
-        )
-        try:
-            await emit(Synthesizing(question.model))
-            await self._relay(panel, question, emit)
-        except GatewayError as error:
-            if self._begun:
-                raise
-            self._warn("synthesis_failed", "synthesizer", f"{error.message}; the answer is {best.model}'s as it is")
-            await self._give(best, emit)
+        texts = [said.text for said in answers]
+        for card, stand_in in zip(writers, (*writers[1:], None), strict=True):
+            asked = merging(self._request, self.prompts.system(name), texts, card, self._mark)
+            try:
+                await emit(Synthesizing(card.id))
+                await self._relay(panel, Question(_plan(card), asked), emit)
+                return None
+            except GatewayError as error:
+                if self._begun:
+                    raise
+                if stand_in is None or not self._affords(panel, "synthesis", len(answers)):
+                    told = f"{card.id}: {error.message}; the answer is {best.model}'s as it is"
+                    self._warn("synthesis_failed", "synthesizer", told)
+                    return await self._give(best, emit)
+                self._warn("stand_in", "synthesizer", f"{card.id}: {error.message}; {stand_in.id} stands in")
         return None
 
     async def _relay(self, panel: Panel, question: Question, emit: Emit[Item]) -> None:
         async def pass_on(batch: Sequence[Event]) -> None:
-            self._begun = self._begun or any(type(event) in CONTENT for event in batch)
+            self._begun = self._begun or any(type(event) in SPOKEN for event in batch)
             await emit(batch)
 
         self.writer = question.model
-        self.writer = (await panel.relay(question, pass_on)).model
+        try:
+            said = await panel.relay(question, pass_on)
+        except GatewayError:
+            if panel.failed is not None:
+                self.sources.append(panel.failed)
+                if not self._begun:
+                    await emit(panel.failed)
+            raise
+        self.writer = said.model
+        if self.recipe.strategy == "chain" and any(question.model == link.model for link in self.recipe.sources):
+            self.sources.append(said)
 
     async def _give(self, said: Said, emit: Emit[Item]) -> None:
         self.writer = said.model
@@ -330,8 +363,8 @@ def writers_of(
     return tuple(found)
 
 
-def _plan(cards: Sequence[ModelCard]) -> Plan:
-    return Plan(tuple(PlannedAttempt(card, "synthesizer" if n == 0 else "stand-in") for n, card in enumerate(cards)))
+def _plan(card: ModelCard) -> Plan:
+    return Plan((PlannedAttempt(card, "synthesizer"),))
 
 
 def _in_role(request: ChatRequest, role: str, temperature: float | None) -> ChatRequest:

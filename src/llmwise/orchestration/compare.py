@@ -23,7 +23,7 @@ from llmwise.orchestration.fanout import Ended, Item, Source, fanout
 from llmwise.orchestration.handling import PLAIN, Handling
 from llmwise.orchestration.mesh import Mesh
 from llmwise.orchestration.panel import UNBOUNDED, Bounds, side_by_side
-from llmwise.orchestration.settlement import CLIENT_GONE_STATUS, Ledger, RateOf
+from llmwise.orchestration.settlement import CLIENT_GONE_STATUS, Ledger, RateOf, refunded
 
 
 class Contender(Struct, frozen=True):
@@ -128,6 +128,7 @@ class Comparison:
             self._close(200, None)
             return
         self._close(error.status, error.code)
+        error.details["refunded"] = refunded(self.account)
         raise error
 
     def best(self) -> Best:

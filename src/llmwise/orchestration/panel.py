@@ -12,13 +12,20 @@ from typing import TypeAlias, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llmwise.domain.errors import CircuitOpen, DeadlineExceeded, GatewayError, InternalError, Unavailable
-from llmwise.domain.events import Event, Finished, RefusalDelta, TextDelta
+from llmwise.domain.errors import (
+    CircuitOpen,
+    DeadlineExceeded,
+    GatewayError,
+    InternalError,
+    Unavailable,
+    UpstreamInvalid,
+)
+from llmwise.domain.events import Event, Finished, RefusalDelta, TextDelta, ToolCallDelta
 from llmwise.domain.plan import Plan
 from llmwise.domain.requests import ChatRequest
 from llmwise.orchestration.fanout import WAITING, Batch, Source, fanout
 from llmwise.orchestration.mesh import Mesh
-from llmwise.orchestration.settlement import CLIENT_GONE_STATUS, MAX_KEPT_CHARS, Ledger
+from llmwise.orchestration.settlement import CLIENT_GONE_STATUS, MAX_KEPT_CHARS, Ledger, refunded
 
 T = TypeVar("T")
 
@@ -62,6 +69,9 @@ class Bounds(Struct, frozen=True):
 
 UNBOUNDED = Bounds()
 
+EMPTY = "empty_answer"
+"""The code of an answer without text, refusal or call: the model has answered, and said nothing."""
+
 
 class Question(Struct, frozen=True):
     """One run to come: its plan, the request as this source is asked it, and why it can't be asked at all."""
@@ -99,6 +109,7 @@ class Panel:
         self._mesh = mesh
         self._until = asyncio.get_running_loop().time() + mesh.total_s
         self.layer = 0
+        self.failed: Said | None = None
 
     @property
     def spent_nanousd(self) -> int:
@@ -121,10 +132,10 @@ class Panel:
         through the panel. The answer is in the questions' order."""
         self.layer += 1
         first = len(self.said)
-        until = self.bounds.source_until(asyncio.get_running_loop().time())
-        until = self._until if until is None else min(until, self._until)
+        until = self._bound()
         ledgers = [self.account.branch(q.plan, q.request, until=until) for q in questions]
         pieces: list[list[str]] = [[] for _ in questions]
+        answered = set[int]()
         finishes: list[Finished | None] = [None] * len(questions)
         ended: dict[int, Said] = {}
         sources = [Source(ledger, q.refused) for ledger, q in zip(ledgers, questions, strict=True)]
@@ -133,6 +144,8 @@ class Panel:
                 source = item.source
                 if isinstance(item, Batch):
                     for event in item.events:
+                        if _answers(event):
+                            answered.add(source)
                         if isinstance(event, TextDelta | RefusalDelta):
                             pieces[source].append(event.text)
                         elif isinstance(event, Finished):
@@ -142,6 +155,8 @@ class Panel:
                     continue
                 model = questions[source].model
                 error = self.bounds.explained(item.error, model)
+                if error is None and source not in answered:
+                    error = _empty(ledgers[source], model)
                 text = "".join(pieces[source])
                 said = Said(first + source, self.layer, model, text, error, ledgers[source], finishes[source])
                 ended[source] = said
@@ -152,25 +167,62 @@ class Panel:
         return found
 
     async def relay(self, question: Question, emit: Emit[Sequence[Event]]) -> Said:
-        """Ask one whose answer is the request's, and hand on its events as they come. Raises the `GatewayError` that
-        ended it. The request's record names its model."""
-        ledger = self.account.branch(question.plan, question.request, until=self._until)
+        """Ask one whose answer is the request's, and hand on its events as they come; the bound of a source is its
+        bound too. Raises the `GatewayError` that ended it, and keeps
+        how it ended as `failed`. The request's record names its model."""
+        ledger = self.account.branch(question.plan, question.request, until=self._bound())
         pieces: list[str] = []
+        answered = False
         finish: Finished | None = None
         try:
             async with aclosing(self._mesh.run(question.request, ledger)) as batches:
                 async for batch in batches:
                     for event in batch:
+                        answered = answered or _answers(event)
                         if isinstance(event, TextDelta | RefusalDelta):
                             pieces.append(event.text)
                         elif isinstance(event, Finished):
                             finish = event
-                    await emit(batch)
+                    if answered or finish is None:  # the end of an empty answer must not end the caller's stream
+                        await emit(batch)
+            if not answered:
+                raise _empty(ledger, question.model)
+        except GatewayError as error:
+            failed = self.bounds.explained(error, question.model) or error
+            self.failed = self._ended(question.model, "".join(pieces), failed, ledger)
+            if failed is error:
+                raise
+            raise failed from error
         finally:
             self.account.final = ledger.final
         text = self.account.said = "".join(pieces)
         assert ledger.final is not None
-        return Said(len(self.said), self.layer + 1, ledger.final.model, text, None, ledger, finish)
+        return self._ended(ledger.final.model, text, None, ledger, finish)
+
+    def _ended(
+        self, model: str, text: str, error: GatewayError | None, ledger: Ledger, finish: Finished | None = None
+    ) -> Said:
+        """A relayed answer as one of the panel's, counted with them."""
+        said = Said(len(self.said), self.layer + 1, model, text, error, ledger, finish)
+        self.said.append(said)
+        return said
+
+    def _bound(self) -> float:
+        """The instant by which what begins now has to end."""
+        until = self.bounds.source_until(asyncio.get_running_loop().time())
+        return self._until if until is None else min(until, self._until)
+
+
+def _answers(event: Event) -> bool:
+    """Whether it says something: blank text and thoughts alone are no answer."""
+    return isinstance(event, RefusalDelta | ToolCallDelta) or (
+        isinstance(event, TextDelta) and bool(event.text.strip())
+    )
+
+
+def _empty(ledger: Ledger, model: str) -> GatewayError:
+    card = ledger.plan.attempts[0].target
+    return UpstreamInvalid(f"{model} gave an empty answer", provider=card.provider, code=EMPTY)
 
 
 @contextmanager
@@ -183,6 +235,8 @@ def kept(account: Ledger) -> Iterator[None]:
         status, code = 200, ""
     except GatewayError as error:
         status, code = error.status, error.code
+        if "refunded" in error.details:
+            error.details["refunded"] = refunded(account)
         raise
     except (asyncio.CancelledError, GeneratorExit):
         status, code = CLIENT_GONE_STATUS, "client_gone"
@@ -234,7 +288,7 @@ def all_failed(failures: Mapping[str, GatewayError], what: str | None = None) ->
             model: {"error": error.message, "code": error.code, "status_code": error.status}
             for model, error in failures.items()
         },
-        refunded=True,
+        refunded=True,  # as far as is known here; `kept` knows what was charged
     )
 
 

@@ -402,6 +402,11 @@ class Ledger:
         return TokenUsage(input=prompt, output=attempt.written, estimated=True)
 
 
+def refunded(ledger: Ledger) -> bool:
+    """Whether the caller bears nothing of what was done for the request so far."""
+    return not any(a.cost_nanousd and TERMS[a.outcome].payer == "caller" for a in ledger.attempts)
+
+
 class _Nowhere:
     """The recorder of a branch: it is recorded with the whole."""
 

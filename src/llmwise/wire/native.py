@@ -403,7 +403,8 @@ class SynthesizingEvent(Struct):
 
 class BlendAnswer(Struct):
     """The JSON answer of `POST /blend`. `source_models` are those that answered, `candidates` how many answers the last
-    step read, `synthesizer` who wrote `content`. Sums are over all calls."""
+    step read, `synthesizer` who wrote `content`. Sums are over all calls: `cost` is that of the `sources`, among them
+    writers that failed and a chain's last model, and the `synthesis_cost`."""
 
     id: str
     mode: str
@@ -417,6 +418,7 @@ class BlendAnswer(Struct):
     samples: int | None
     prompts: str
     finish_reason: str
+    synthesis_cost: float | None
     cost: float | None
     credits_charged: float | None
     credits_remaining: float | None

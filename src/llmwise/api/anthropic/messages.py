@@ -72,6 +72,7 @@ async def messages(services: Services, scope: Scope, receive: Receive, send: Sen
             handling=services.handling(caller.principal),
         )
         families = _families(services, ledger)
+        check_thread(request, families)
         await reserve(services, caller, ledger)
         watch = CallerWatch(scope, receive)
         try:
@@ -183,6 +184,19 @@ def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         raise InvalidRequest(error.message, **error.details) from error
     except UnicodeDecodeError as error:
         raise InvalidJSON(f"the body is not JSON: {error}") from error
+
+
+def check_thread(request: ChatRequest, families: dict[str, Family]) -> None:
+    """A thread (beta `message-threads`) is kept by Anthropic: a request that goes on with one holds its new turn only,
+    and means nothing to anybody else. Raises `InvalidRequest` as the official client knows it, unless all targets are
+    Anthropic's: then it sends the whole conversation, and no thread."""
+    own = request.passthrough
+    others = [model for model, family in families.items() if family != "anthropic"]
+    if own is None or "thread" not in own.fields or not others:
+        return
+    text = f"thread: {', '.join(others)} can't look threads up; send the whole conversation in `messages`"
+    details = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    raise InvalidRequest(text, param="thread", details=details)
 
 
 def _families(services: Services, ledger: Ledger) -> dict[str, Family]:

@@ -38,6 +38,7 @@ from llmwise.orchestration.blend import (
 )
 from llmwise.orchestration.estimates import check_affordable
 from llmwise.orchestration.panel import Said, piped
+from llmwise.orchestration.settlement import refunded
 from llmwise.wire import native
 
 _decoder = msgspec.json.Decoder(native.BlendBody)
@@ -184,7 +185,11 @@ class BlendStream:
         return self._chunks.ended(None) + self._frame(self._done_event()) + self._done
 
     def fail(self, error: GatewayError) -> bytes:
-        fields = {"event": "error", **native_fields(error, self._blend.account.id), "refunded": True}
+        fields = {
+            "event": "error",
+            **native_fields(error, self._blend.account.id),
+            "refunded": refunded(self._blend.account),
+        }
         return self._release() + self._frame(fields) + self._done
 
     def _release(self) -> bytes:
@@ -235,6 +240,7 @@ def _answer(blending: Blend, whole: _Whole) -> native.BlendAnswer:
         samples=_samples(blending),
         prompts=blending.prompts.version,
         finish_reason=whole.finish.reason if whole.finish is not None else "unknown",
+        synthesis_cost=panel.usd(blending.synthesis_nanousd),
         cost=panel.usd(record.cost_nanousd),
         credits_charged=credits_charged(blending.account),
         credits_remaining=credits_remaining(blending.account),

@@ -25,6 +25,7 @@ from llmwise.orchestration.chat import Answer, joined
 from llmwise.orchestration.compare import Comparison
 from llmwise.orchestration.estimates import Call, check_affordable, estimated
 from llmwise.orchestration.fanout import Batch, Item
+from llmwise.orchestration.settlement import refunded
 from llmwise.routing.needs import needs_of
 from llmwise.wire import native
 
@@ -139,7 +140,11 @@ class CompareStream:
         return self._frame(summary) + self._frame(self._done_event()) + self._done
 
     def fail(self, error: GatewayError) -> bytes:
-        fields = {"event": "error", **native_fields(error, self._comparison.id), "refunded": True}
+        fields = {
+            "event": "error",
+            **native_fields(error, self._comparison.id),
+            "refunded": refunded(self._comparison.account),
+        }
         return self._frame(fields) + self._done
 
     def _done_event(self) -> native.CompareDoneEvent:

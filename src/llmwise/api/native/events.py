@@ -29,7 +29,7 @@ from llmwise.domain.events import (
 )
 from llmwise.domain.money import to_usd
 from llmwise.domain.plan import AutoDecision
-from llmwise.orchestration.settlement import Ledger
+from llmwise.orchestration.settlement import Ledger, refunded
 from llmwise.wire import native
 
 DONE = b"data: [DONE]\n\n"
@@ -105,7 +105,7 @@ class NativeStream:
         return last + self._frame(self._done_event()) + self._done
 
     def fail(self, error: GatewayError) -> bytes:
-        fields = {"event": "error", **native_fields(error, self._ledger.id), "refunded": True}
+        fields = {"event": "error", **native_fields(error, self._ledger.id), "refunded": refunded(self._ledger)}
         return self._frame(fields) + self._done
 
     def _text(self, text: str) -> bytes:

@@ -28,6 +28,7 @@ from llmwise.orchestration.estimates import check_affordable
 from llmwise.orchestration.fanout import Batch
 from llmwise.orchestration.judge import Item, Judgement, Verdict
 from llmwise.orchestration.panel import Question, Said, piped, plainly
+from llmwise.orchestration.settlement import refunded
 from llmwise.wire import native
 
 _decoder = msgspec.json.Decoder(native.JudgeBody)
@@ -135,7 +136,11 @@ class JudgeStream:
         return self._frame(self._done_event()) + self._done
 
     def fail(self, error: GatewayError) -> bytes:
-        fields = {"event": "error", **native_fields(error, self._judging.account.id), "refunded": True}
+        fields = {
+            "event": "error",
+            **native_fields(error, self._judging.account.id),
+            "refunded": refunded(self._judging.account),
+        }
         return self._frame(fields) + self._done
 
     def _chunks(self, number: int) -> panel.SourceChunks:

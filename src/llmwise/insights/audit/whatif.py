@@ -13,7 +13,6 @@ weighted by what they cost, conversations as the unit); they say nothing of the 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import isfinite
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,7 +22,7 @@ from llmwise.domain.models import ModelCard, Rate
 from llmwise.domain.requests import Goal
 from llmwise.domain.usage import TokenUsage
 from llmwise.insights.audit.prices import Prices
-from llmwise.insights.intervals import Interval, mean
+from llmwise.insights.intervals import BOUNDLESS, Interval, mean
 from llmwise.routing.auto import GUIDE_MAP, QUALITY_BAR, AutoSettings, decide
 from llmwise.routing.classifier import Classification, classify
 from llmwise.routing.needs import Needs, lacks
@@ -245,7 +244,7 @@ def _scenario(
             weights.append(float(case.paid))
             conversations.append(case.request.conversation)
     estimate = mean(savings, weights, conversations) if name != "today" else None
-    told = estimate is not None and isfinite(estimate.se)  # of one conversation alone nothing is known of others
+    told = estimate is not None and estimate.se < BOUNDLESS  # of one conversation alone nothing is known of others
     return Scenario(
         name,
         round(spent),

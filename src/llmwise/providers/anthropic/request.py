@@ -296,7 +296,8 @@ def _tool(tool: DomainTool, rules: Generation, losses: Losses) -> Tool:
 
 def _tool_choice(request: ChatRequest, rules: Generation, losses: Losses) -> ToolChoice | UnsetType:
     choice = request.tool_choice
-    if not request.tools:
+    own = request.passthrough
+    if not request.tools and not (own is not None and own.dialect == "anthropic" and "tools" in own.fields):
         if choice is not None and choice.mode in ("required", "tool"):
             losses.drop("tool_choice", "there are no tools")
         return UNSET
@@ -311,7 +312,8 @@ def _tool_choice(request: ChatRequest, rules: Generation, losses: Losses) -> Too
         case "required":
             return ToolChoice("any", disable_parallel_tool_use=one)
         case "tool":
-            name = choice.name if choice is not None and choice.name else request.tools[0].name
+            assert choice is not None
+            name = choice.name or (request.tools[0].name if request.tools else "")
             return ToolChoice("tool", name, disable_parallel_tool_use=one)
         case "auto":
             if choice is None and one is UNSET:
