@@ -58,19 +58,22 @@ def judge(
         if dry_run:
             notes.print(estimate_table(client.judge(**asked, dry_run=True)))
             return
-        with board.shown():
-            for event in client.judge_stream(**asked):
-                match event.get("event"):
-                    case "verdict":
-                        verdict = event
-                    case "done":
-                        done = event
-                    case None:
-                        take_chunk(board, event)
-                    case _:
-                        pass
-    for name, answer in board.answers.items():
-        sys.stdout.write(f"## {name}\n\n{answer}\n\n")
+        try:
+            with board.shown():
+                for event in client.judge_stream(**asked):
+                    match event.get("event"):
+                        case "verdict":
+                            verdict = event
+                        case "done":
+                            done = event
+                        case None:
+                            take_chunk(board, event)
+                        case _:
+                            pass
+        finally:  # the answers are there, and paid for, also without a verdict
+            for name, answer in board.answers.items():
+                sys.stdout.write(f"## {name}\n\n{answer}\n\n")
+            sys.stdout.flush()
     sys.stdout.write(f"The winner: {verdict['winner']}. {verdict['overall']}\n")
     sys.stdout.flush()
     notes.print(_table(verdict))

@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from llmwise.domain.errors import GatewayError, UnsupportedInput
-from llmwise.domain.events import CONTENT, Event, Finished, RefusalDelta, TextDelta, ToolCallDelta, Warned
+from llmwise.domain.events import CONTENT, Event, Finished, TextDelta, Warned
 from llmwise.domain.messages import Message, Text
 from llmwise.domain.models import ModelCard
 from llmwise.domain.plan import Plan, PlannedAttempt
@@ -25,7 +25,7 @@ from llmwise.orchestration.estimates import Call, Estimate, estimated
 from llmwise.orchestration.fanout import Batch
 from llmwise.orchestration.material import Mark, merging, new_mark
 from llmwise.orchestration.mesh import Mesh
-from llmwise.orchestration.panel import Bounds, Emit, Panel, Question, Said, kept, plainly
+from llmwise.orchestration.panel import Bounds, Emit, Panel, Question, Said, kept, plainly, says
 from llmwise.orchestration.prompts import Name, Prompts
 from llmwise.orchestration.settlement import Ledger
 from llmwise.routing.needs import lacks, needs_of
@@ -37,9 +37,6 @@ DEFAULT_LAYERS = 2
 
 DEFAULT_SAMPLES = 4
 """Of self_moa; most of the gain comes with the first few (arXiv 2502.00674)."""
-
-SPOKEN = (TextDelta, RefusalDelta, ToolCallDelta)
-"""What can't be taken back once the caller has it; thoughts can."""
 
 WARMEST = 1.0
 """The samples' temperatures rise in equal steps from the caller's own, or 0.7, to this one."""
@@ -280,7 +277,7 @@ class Blend:
 
     async def _relay(self, panel: Panel, question: Question, emit: Emit[Item]) -> None:
         async def pass_on(batch: Sequence[Event]) -> None:
-            self._begun = self._begun or any(type(event) in SPOKEN for event in batch)
+            self._begun = self._begun or any(says(event) for event in batch)
             await emit(batch)
 
         self.writer = question.model

@@ -6,7 +6,8 @@ What can be decided without a judge is: a single answer that is left, and answer
 """
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from json import JSONDecodeError, JSONDecoder
 from typing import Any, TypeAlias
@@ -22,7 +23,7 @@ from llmwise.orchestration.estimates import Call, Estimate, estimated
 from llmwise.orchestration.fanout import Batch
 from llmwise.orchestration.material import LABELS, Mark, again, judging, new_mark
 from llmwise.orchestration.mesh import Mesh
-from llmwise.orchestration.panel import Bounds, Emit, Panel, Question, Said, kept, side_by_side
+from llmwise.orchestration.panel import EMPTY, Bounds, Emit, Panel, Question, Said, kept, side_by_side
 from llmwise.orchestration.prompts import Prompts
 from llmwise.orchestration.settlement import Ledger
 from llmwise.routing.needs import needs_of
@@ -34,6 +35,12 @@ DEFAULT_CRITERIA = (
 )
 
 HIGHEST = 10.0
+
+THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
+"""What some open models write before they answer."""
+
+LETTER = re.compile(rf"\b[Aa]nswer ([{LABELS}])\b")
+"""How a judge speaks of an answer when it keeps to the words of its prompt."""
 
 
 class Score(Struct, frozen=True):
@@ -63,7 +70,7 @@ class Reading(Struct, frozen=True):
 class Verdict(Struct, frozen=True):
     """`scores` are in the order of their ranks. `tied`: the models that share the first rank, when several do; the
     `winner` is then the one of them whose worst reading was best, and of those the one named first. `disagreement`: no
-    model was the best of both readings."""
+    model was the best of both readings; the texts are then those of both, else of the first."""
 
     winner: str
     scores: tuple[Score, ...]
@@ -183,7 +190,9 @@ class Judgement:
         ]
         said = await panel.ask(questions)
         readings = [reading_of(one.text, order) for one, order in zip(said, orders, strict=True)]
-        unread = [n for n, one in enumerate(said) if one.error is None and readings[n] is None]
+        unread = [
+            n for n, one in enumerate(said) if readings[n] is None and (one.error is None or one.error.code == EMPTY)
+        ]
         if unread:
             prompt = self.prompts.system("again")
             repeats = [Question(plan, again(questions[n].request, said[n].text, prompt)) for n in unread]
@@ -191,7 +200,7 @@ class Judgement:
                 said[n], readings[n] = one, reading_of(one.text, orders[n])
         found = [reading for reading in readings if reading is not None]
         if not found:
-            failed = next((one.error for one in said if one.error is not None), None)
+            failed = next((one.error for one in said if one.error is not None and one.error.code != EMPTY), None)
             raise failed or UpstreamInvalid(
                 f"{self.judge.id} gave no verdict that can be read, asked twice; name another judge",
                 provider=self.judge.provider,
@@ -234,21 +243,27 @@ def verdict_of(models: Sequence[str], readings: Sequence[Reading]) -> Verdict:
     """The verdict of one reading or more of the same answers. `models` are in the order in which they were named."""
     scores = {m: [r.scores[r.order.index(m)] for r in readings] for m in models}
     means = {m: round(sum(given) / len(given), 2) for m, given in scores.items()}
-    first = readings[0]
+    disagreement = not set.intersection(*(reading.best for reading in readings))
+    heard = readings if disagreement else readings[:1]
     ranked = sorted(models, key=lambda m: (-means[m], -min(scores[m])))  # stable: then as they were named
     found: list[Score] = []
     for mean, group in groupby(ranked, key=lambda m: means[m]):
         rank = len(found) + 1
-        found += [Score(m, rank, mean, first.reasons[first.order.index(m)]) for m in group]
+        found += [Score(m, rank, mean, _together(r.reasons[r.order.index(m)] for r in heard)) for m in group]
     tied = tuple(score.model for score in found if score.rank == 1)
     return Verdict(
         found[0].model,
         tuple(found),
-        first.overall,
+        _together(reading.overall for reading in heard),
         tuple(readings),
         tied if len(tied) > 1 else (),
-        not set.intersection(*(reading.best for reading in readings)),
+        disagreement,
     )
+
+
+def _together(texts: Iterable[str]) -> str:
+    """The readings' words on one thing, a paragraph each."""
+    return "\n\n".join(dict.fromkeys(text for text in texts if text))
 
 
 def reading_of(text: str, order: Sequence[Said]) -> Reading | None:
@@ -257,10 +272,11 @@ def reading_of(text: str, order: Sequence[Said]) -> Reading | None:
 
 
 def reading_by(text: str, models: Sequence[str]) -> Reading | None:
-    """The first JSON object in `text` that scores each answer once, from 0 to 10, as a reading of the answers of
-    `models`, in the order in which they stood. `None`: there is none."""
+    """The last JSON object in `text` that scores each answer once, from 0 to 10, as a reading of the answers of
+    `models`, in the order in which they stood: a judge that thinks aloud may write drafts, and quote what it was shown,
+    before its verdict. `None`: there is none."""
     labels = LABELS[: len(models)]
-    for found in _objects(text):
+    for found in reversed(_objects(THOUGHTS.sub("", text))):
         rows = found.get("scores")
         if not isinstance(rows, list):
             continue
@@ -282,10 +298,17 @@ def reading_by(text: str, models: Sequence[str]) -> Reading | None:
                 return Reading(
                     tuple(models),
                     tuple(scores[label] for label in labels),
-                    tuple(reasons[label] for label in labels),
-                    str(found.get("overall") or ""),
+                    tuple(named(reasons[label], models) for label in labels),
+                    named(str(found.get("overall") or ""), models),
                 )
     return None
+
+
+def named(text: str, models: Sequence[str]) -> str:
+    """What a judge wrote, with the models' names for its letters ("answer A"): these say nothing to a reader who didn't
+    see the answers in the judge's order. Only the phrase of the prompt counts, since a lone A is often a word."""
+    letters = dict(zip(LABELS, models, strict=False))
+    return LETTER.sub(lambda match: letters.get(match[1], match[0]), text)
 
 
 def numbers_of(text: str, name: str) -> list[float]:
@@ -298,7 +321,7 @@ def _objects(text: str) -> list[dict[str, Any]]:
     """The JSON objects in a text, outermost ones, in order; what stands around them is passed over."""
     decoder, at = JSONDecoder(), text.find("{")
     found: list[dict[str, Any]] = []
-    while at >= 0 and len(found) < 8:
+    while at >= 0:
         try:
             value, end = decoder.raw_decode(text, at)
         except (JSONDecodeError, RecursionError):
@@ -306,7 +329,7 @@ def _objects(text: str) -> list[dict[str, Any]]:
         else:
             found.append(value)
         at = text.find("{", end)
-    return found
+    return found[-8:]
 
 
 def _number(value: object) -> float | None:

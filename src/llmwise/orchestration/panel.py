@@ -144,7 +144,7 @@ class Panel:
                 source = item.source
                 if isinstance(item, Batch):
                     for event in item.events:
-                        if _answers(event):
+                        if says(event):
                             answered.add(source)
                         if isinstance(event, TextDelta | RefusalDelta):
                             pieces[source].append(event.text)
@@ -173,18 +173,23 @@ class Panel:
         ledger = self.account.branch(question.plan, question.request, until=self._bound())
         pieces: list[str] = []
         answered = False
+        held: list[Sequence[Event]] = []
         finish: Finished | None = None
         try:
             async with aclosing(self._mesh.run(question.request, ledger)) as batches:
                 async for batch in batches:
                     for event in batch:
-                        answered = answered or _answers(event)
+                        answered = answered or says(event)
                         if isinstance(event, TextDelta | RefusalDelta):
                             pieces.append(event.text)
                         elif isinstance(event, Finished):
                             finish = event
-                    if answered or finish is None:  # the end of an empty answer must not end the caller's stream
-                        await emit(batch)
+                    if not answered and any(isinstance(event, TextDelta | Finished) for event in batch):
+                        held.append(batch)  # blank so far: an empty answer is none of the caller's stream
+                        continue
+                    for late in (*held, batch):
+                        await emit(late)
+                    held.clear()
             if not answered:
                 raise _empty(ledger, question.model)
         except GatewayError as error:
@@ -213,7 +218,7 @@ class Panel:
         return self._until if until is None else min(until, self._until)
 
 
-def _answers(event: Event) -> bool:
+def says(event: Event) -> bool:
     """Whether it says something: blank text and thoughts alone are no answer."""
     return isinstance(event, RefusalDelta | ToolCallDelta) or (
         isinstance(event, TextDelta) and bool(event.text.strip())

@@ -97,6 +97,13 @@ def entries(connection: Connection, account_id: str, *, limit: int, offset: int 
     return tuple(LedgerEntry(*row) for row in connection.execute(page))
 
 
+def charged(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
+    """What the requests' callers were charged, in nano-USD; one that was charged nothing may be absent."""
+    wanted = [f"{id}/settle" for id in ids]
+    rows = connection.execute(select(ledger.c.request_id, ledger.c.amount_nanousd).where(ledger.c.id.in_(wanted)))
+    return {id: -amount for id, amount in rows}
+
+
 def history(
     connection: Connection,
     key_id: str | None,

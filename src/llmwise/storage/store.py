@@ -87,6 +87,10 @@ class Store:
     async def request(self, request_id: str) -> SettledRequest | None:
         return await self._read(ledger.request, request_id)
 
+    async def charged(self, ids: Sequence[str]) -> dict[str, int]:
+        """What each of these requests was charged, in nano-USD (see `ledger.charged`)."""
+        return await self._read(ledger.charged, ids)
+
     async def history(
         self,
         key_id: str | None,

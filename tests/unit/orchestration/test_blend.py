@@ -69,7 +69,7 @@ async def test_in_a_chain_each_model_reads_the_draft_before_it_and_the_last_one_
     assert "a after 0" in told(panels.replying["b"].asked[0])
     assert "b after 1" in told(panels.replying["c"].asked[0])
     assert "a after 0" not in told(panels.replying["c"].asked[0])
-    assert blend.source_models == ["a", "b"]
+    assert blend.source_models == ["a", "b", "c"]
 
 
 async def test_a_link_that_fails_is_passed_over() -> None:
@@ -77,7 +77,7 @@ async def test_a_link_that_fails_is_passed_over() -> None:
     blend = panels.blend("chain")
     assert await panels.play_out(blend) is None
     assert "Canberra." in told(panels.replying["c"].asked[0])
-    assert [said.error is None for said in blend.sources] == [True, False]
+    assert [said.error is None for said in blend.sources] == [True, False, True]
 
 
 @pytest.mark.parametrize(("layers", "calls"), [(1, 4), (2, 7), (3, 10)])
@@ -200,7 +200,41 @@ async def test_the_synthesizer_s_stand_ins_are_the_others_best_first() -> None:
     panels = Panels(replies=THREE | {"a": broken_writer})
     blend = panels.blend(quality={"a": 0.9, "b": 0.3, "c": 0.8})
     assert await panels.play_out(blend) is None
-    assert (panels.said, blend.writer) == ("I think Canberra.", "c")
+    assert (panels.said, blend.writer, codes(blend)) == ("I think Canberra.", "c", ["stand_in"])
+    assert [(said.model, said.error is None) for said in blend.sources][3:] == [("a", False)]
+
+
+@pytest.mark.parametrize("strategy", ["consensus", "chain"])
+async def test_a_writer_that_hangs_has_no_more_time_than_a_source(strategy: Strategy) -> None:
+    panels = Panels(faults.Hang(model="c"), replies={"a": "Canberra.", "b": "Sydney."}, timeouts=TimeoutSettings())
+    models = "abc" if strategy == "chain" else "ab"
+    blend = panels.blend(strategy, models, synthesizer="c", bounds=Bounds(source_timeout_s=0.2))
+    assert await panels.play_out(blend) is None
+    assert (panels.said, codes(blend)) == ("Canberra.", ["stand_in"])
+    (failed,) = [said for said in blend.sources if said.error is not None]
+    assert failed.error is not None
+    assert (failed.model, failed.error.code) == ("c", "source_timeout")
+    assert panels.nothing_is_open()
+
+
+async def test_empty_text_is_no_answer() -> None:
+    panels = Panels(
+        replies=THREE | {"a": " \n", "c": lambda request: "" if "begin answer" in told(request) else "Yes."}
+    )
+    blend = panels.blend("consensus", quality={"c": 0.9})
+    assert await panels.play_out(blend) is None
+    assert [(said.model, said.error.code) for said in blend.sources if said.error] == [
+        ("a", "empty_answer"),
+        ("c", "empty_answer"),
+        ("a", "empty_answer"),
+    ]
+    assert (panels.said, blend.writer) == ("Sydney.", "b")
+
+
+async def test_a_source_that_hangs_is_seen_to_have_begun() -> None:
+    panels = Panels(faults.Hang(model="a"), replies={"b": "Canberra.", "c": "Sydney."}, timeouts=TimeoutSettings())
+    await panels.play_out(panels.blend(request=asking(stream=True), bounds=Bounds(source_timeout_s=0.2)))
+    assert {item.model for item in panels.items if isinstance(item, Begun)} >= {"a"}
 
 
 async def test_without_any_writer_the_best_source_s_answer_is_given() -> None:
@@ -211,7 +245,7 @@ async def test_without_any_writer_the_best_source_s_answer_is_given() -> None:
     panels = Panels(replies=dict.fromkeys("abc", no_writer))
     blend = panels.blend(quality={"b": 0.9})
     assert await panels.play_out(blend) is None
-    assert (panels.said, codes(blend)) == ("Sydney.", ["synthesis_failed"])
+    assert (panels.said, codes(blend)) == ("Sydney.", ["stand_in", "stand_in", "synthesis_failed"])
 
 
 async def test_a_synthesis_that_breaks_off_is_an_error_and_not_another_s_second_half() -> None:

@@ -13,7 +13,7 @@ from llmwise.domain.errors import UpstreamServerError
 from llmwise.domain.models import Capabilities
 from llmwise.domain.requests import ChatRequest
 from llmwise.orchestration.fanout import Batch
-from llmwise.orchestration.judge import Verdict, numbers_of, reading_of
+from llmwise.orchestration.judge import Verdict, numbers_of, reading_by, reading_of
 from llmwise.orchestration.panel import Bounds, Said
 from llmwise.providers.scripted import script as faults
 
@@ -154,7 +154,7 @@ async def test_nonsense_twice_is_an_error_that_keeps_the_answers() -> None:
     assert error is not None
     assert (error.code, error.status) == ("judge_invalid", 502)
     assert [(one["model"], one["content"]) for one in error.details["contestants"]] == list(ANSWERS.items())
-    assert error.details["refunded"]
+    assert error.details["refunded"] is False, "the contestants were paid for"
     assert (panels.record.status, panels.record.code) == (502, "judge_invalid")
     assert "## a\n\nCanberra." in panels.record.answer
     assert nothing_runs()
@@ -228,7 +228,7 @@ def test_whatever_a_judge_writes_a_reading_is_whole_or_none(text: str) -> None:
 
 
 def test_a_verdict_is_found_among_words_and_other_objects() -> None:
-    text = f'I think {{x}} ... {{"draft": 1}} and so {verdict({"B": 3, "A": 4.5})} {verdict({"A": 0, "B": 10})}'
+    text = f'I think {{x}} ... {{"draft": 1}} and so {verdict({"A": 0, "B": 10})} {verdict({"B": 3, "A": 4.5})} {{}}'
     reading = reading_of(text, LABELS)
     assert reading is not None
     assert (reading.scores, reading.reasons, reading.overall) == ((4.5, 3.0), ("because A", "because B"), "So it is.")
@@ -346,3 +346,28 @@ async def test_max_cost_buys_one_reading_or_none() -> None:
             assert len(error.details["contestants"]) == 2
         else:
             assert (codes(judgement) == ["max_cost"]) == (readings == 1)
+
+
+def test_the_verdict_is_the_last_that_fits_and_not_a_draft_of_it() -> None:
+    draft, final = verdict({"A": 1, "B": 9}), verdict({"A": 8, "B": 3}, "Answer A is true; A answer B is not.")
+    for text in (f"<think>{final} no: {draft}</think>{final}", f"First {draft}, then {final} {{}}"):
+        reading = reading_by(text, ("gpt", "claude"))
+        assert reading is not None
+        assert reading.scores == (8.0, 3.0)
+        assert reading.overall == "gpt is true; A claude is not."
+    assert reading_by(f"<think>{final}</think> I can't say.", ("gpt", "claude")) is None
+
+
+async def test_readings_that_disagree_are_both_told() -> None:
+    def first_is_best(request: ChatRequest) -> str:
+        rows = [{"answer": x, "reasoning": f"Answer {x} is what it is.", "score": s} for x, s in (("A", 9), ("B", 2))]
+        return json.dumps({"scores": rows, "overall": "Answer A wins."})
+
+    panels = Panels(replies=ANSWERS | {"judge": first_is_best})
+    judgement = panels.judgement()
+    assert await panels.play_out(judgement) is None
+    found = judgement.verdict
+    assert found is not None
+    assert found.disagreement
+    assert found.overall == "a wins.\n\nb wins."
+    assert {score.reasoning for score in found.scores} == {"a is what it is.", "b is what it is."}

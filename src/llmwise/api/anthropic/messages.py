@@ -121,7 +121,11 @@ async def count_tokens(services: Services, scope: Scope, receive: Receive, send:
         raw = await read_body(services, scope, receive)
         body = _decode(_count_decoder, raw)
         request = to_count(body, _as_text(raw), forwarded(scope["headers"]))
-        tokens = await _counted(services, request, caller)
+        watch = CallerWatch(scope, receive)
+        try:
+            tokens = await _counted(services, request, caller)
+        finally:
+            watch.stop()
         estimated = tokens is None
         if tokens is None:
             tokens = sum(estimate_tokens(text) for text in texts(body)) + 4 * len(body.messages)
@@ -137,6 +141,8 @@ async def count_tokens(services: Services, scope: Scope, receive: Receive, send:
 async def _counted(services: Services, request: ChatRequest, caller: Caller) -> int | None:
     """The provider's count; `None` where nobody counts, or not now. Raises what the caller has to put right."""
     if request.model == AUTO or services.planner.chain(request.model) is not None:
+        return None
+    if request.model in services.planner.composed:
         return None
     card = services.catalog.resolve(request.model)
     provider = services.providers.get(card.provider)

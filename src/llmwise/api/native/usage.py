@@ -1,5 +1,6 @@
 """What was asked and what it cost: /history, /usage. A key sees its own requests, an administrator everybody's."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Raw, Struct
@@ -120,7 +121,7 @@ async def history(call: Call) -> History:
         _whose(call), limit=query.limit, offset=query.offset, mode=query.mode, search=query.search
     )
     exact = ledger.is_exact(total, query.offset, query.search)
-    return History(total, exact, [HistoryItem(**_fields(record)) for record in records], query.limit, query.offset)
+    return History(total, exact, await _items(call, records), query.limit, query.offset)
 
 
 async def history_item(call: Call) -> HistoryDetail:
@@ -132,8 +133,9 @@ async def history_item(call: Call) -> HistoryDetail:
     if found is None or (whose is not None and found.request.key_id != whose):
         raise NotFound(f"no request {request_id[:64]!r} of this key; /history lists those there are")
     record = found.request
+    charges = await call.services.store.charged([record.id])
     return HistoryDetail(
-        **_fields(record),
+        **_fields(record, charges.get(record.id, 0)),
         attempt_list=[_attempt(attempt) for attempt in found.attempts],
         route=Raw(record.route or "[]"),
         warnings=Raw(record.warnings or "[]"),
@@ -152,7 +154,7 @@ async def recent(call: Call) -> list[HistoryItem]:
         offset=query.offset,
         mode=query.mode,
     )
-    return [HistoryItem(**_fields(record)) for record in records]
+    return await _items(call, records)
 
 
 class UsageRow(Struct):
@@ -260,7 +262,12 @@ def _model_row(usage: ModelUsage) -> UsageRow:
     )
 
 
-def _fields(record: RequestRecord) -> dict[str, Any]:
+async def _items(call: Call, records: Sequence[RequestRecord]) -> list[HistoryItem]:
+    charges = await call.services.store.charged([record.id for record in records])
+    return [HistoryItem(**_fields(record, charges.get(record.id, 0))) for record in records]
+
+
+def _fields(record: RequestRecord, charged_nanousd: int) -> dict[str, Any]:
     return {
         "id": record.id,
         "created_at_ms": record.created_at_ms,
@@ -282,7 +289,7 @@ def _fields(record: RequestRecord) -> dict[str, Any]:
         "reasoning_tokens": record.reasoning_tokens,
         "usage_estimated": record.usage_estimated,
         "cost": None if record.cost_nanousd is None else to_usd(record.cost_nanousd),
-        "credits_charged": None if record.cost_nanousd is None else to_credits(record.cost_nanousd),
+        "credits_charged": None if record.cost_nanousd is None else to_credits(charged_nanousd),
         "task_type": record.task_type,
         "confidence": record.confidence,
         "auto_strategy": record.auto_strategy,
