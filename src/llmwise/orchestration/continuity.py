@@ -188,7 +188,7 @@ def _whole(message: Message, turn: Turn) -> Message:
         for part in message.parts
     ]
     proven = any(isinstance(p, Reasoning) and (p.signature or p.redacted) for p in parts)
-    told = turn.family not in PORTABLE and any(isinstance(p, Reasoning) for p in parts)
+    told = turn.family == "openai" and any(isinstance(p, Reasoning) for p in parts)  # there words need no proof
     if turn.reasoning and not proven and not told:
         parts = [*turn.reasoning, *(part for part in parts if not isinstance(part, Reasoning))]
     return replace(message, parts=tuple(parts))

@@ -161,6 +161,16 @@ def test_words_without_their_proof_are_replaced_and_proofs_are_not() -> None:
     assert restored(own, {1: TURN}, {"p": "anthropic"}) is own
 
 
+def test_words_that_a_client_sent_back_without_their_proof_get_it_again_at_the_provider_that_made_it() -> None:
+    """The Responses API reads thoughts by their encrypted content alone; OpenAI's chat format has nothing but words."""
+    words = answered(Reasoning("t", family="openai"))
+    proof = (Reasoning("t", "ENC", family="responses"),)
+    turn = Turn("r", "r", "responses", proof, {})
+    assert restored(words, {1: turn}, {"r": "responses"}).messages[1].parts == (*proof, CALL)
+    chat = Turn("d", "deepseek", "openai", (Reasoning("t", family="openai"),), {})
+    assert restored(words, {1: chat}, {"deepseek": "openai"}) is words
+
+
 def test_a_signature_goes_on_its_call() -> None:
     turn = Turn("g", "g", "gemini", (), {"call_1": "CALLSIG"})
     (call,) = restored(answered(), {1: turn}, {"g": "gemini"}).messages[1].parts
