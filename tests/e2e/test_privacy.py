@@ -1,5 +1,6 @@
 """What is kept of requests: zero retention, redaction, purge, ages. The canary is a text that must be found nowhere."""
 
+import random
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -124,7 +125,7 @@ def test_a_purge_counts_what_it_forgot_and_leaves_others_alone(
     gateway: Gateway, accounts: tuple[httpx.Client, httpx.Client], mock: ScriptedServer
 ) -> None:
     first, second = accounts
-    mark = f"purge-{time.time_ns()}"
+    mark = "purge-" + "".join(random.choices("ghijklmnop", k=16))  # digits could be a card's
     conversation = first.post("/api/v1/conversations", json={"title": f"{mark} title"}).json()["id"]
     for number in range(3):
         chat(first, f"{mark} {number}", conversation_id=conversation)

@@ -35,6 +35,9 @@ MAX_OUTPUT_TOKENS = 4096
 PROMPT_ERROR = 1.25
 """The prompt's tokens are an estimate: what is set aside errs on the dear side."""
 
+MOST_NANOUSD = 2**62
+"""More than anybody's budget: `max_tokens` may be any number, what is written down may not."""
+
 MARGIN_SCALE = 1_000_000
 
 
@@ -138,6 +141,7 @@ async def reserve(services: Services, caller: Caller, ledger: Ledger, *, likely_
     if purses:
         amount = int(max(most_nanousd(ledger, tokens), likely_nanousd or 0) * margin)
         amount = max(amount, MINIMUM_CREDITS.get(ledger.mode, 1) * NANO_PER_USD // CREDITS_PER_USD)
+        amount = min(amount, MOST_NANOUSD)
     claim = Claim(
         ledger.id,
         key.id,

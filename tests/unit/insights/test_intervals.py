@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmwise.insights.intervals import Interval, mean, nearest_rank, quantile, quantile_z, student, wilson
+from llmwise.insights.intervals import BOUNDLESS, Interval, mean, nearest_rank, quantile, quantile_z, student, wilson
 
 
 def test_wilson_is_the_published_interval() -> None:
@@ -46,7 +46,7 @@ def test_nothing_gives_nothing_and_one_conversation_gives_no_bound() -> None:
     assert quantile([], 0.5) is None
     single = mean([3.0, 4.0], None, ["a", "a"])
     assert single is not None
-    assert single.interval == Interval(-math.inf, math.inf)
+    assert single.interval == Interval(-BOUNDLESS, BOUNDLESS)
 
 
 def test_a_conversation_counts_once_however_often_it_is_repeated() -> None:
