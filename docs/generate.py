@@ -133,7 +133,7 @@ def http_api() -> str:
                 parts += [f"Body{optional}:\n", book.fields(route.body)]
             else:
                 parts.append(f"Body: as of {_route_link(first)}.\n")
-        parts.append(f"Answer: {book.show_answer(route.answer)}\n")
+        parts.append(f"Answer: {' or '.join(map(book.show_answer, route.answers))}\n")
     parts.append("## Types\n")
     parts += book.entries()
     return "\n".join(parts)

@@ -46,7 +46,8 @@ Handler: TypeAlias = Callable[[Call], Awaitable[Any]]
 class Route(Struct, frozen=True):
     """One row of the route table. Exactly one of `handler` (framed) and `hot` (a plain ASGI callable) is set.
 
-    `answer` is the type of a successful JSON answer, for the OpenAPI document, or a media type for anything else.
+    `answer` is the type of a successful JSON answer, for the OpenAPI document, or a media type for anything else; a
+    tuple: one of these types.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -62,6 +63,11 @@ class Route(Struct, frozen=True):
     body_optional: bool = False
     stream: bool = False
     dialect: Literal["native", "openai", "anthropic", "operations"] = "native"
+
+    @property
+    def answers(self) -> tuple[Any, ...]:
+        """All the shapes of a successful answer."""
+        return self.answer if isinstance(self.answer, tuple) else (self.answer,)
 
 
 class Framed:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from llmwise.api.services import Services
-from llmwise.domain.access import Access
+from llmwise.domain.access import access_of
 from llmwise.domain.errors import InvalidRequest
 from llmwise.domain.plan import Plan
 from llmwise.domain.requests import AUTO, ChatRequest
@@ -16,8 +16,6 @@ from llmwise.storage.rows import KeyRow
 
 STRICT = b"x-llmwise-strict"
 """`true`: refuse what a target can't take, instead of leaving it out with a warning. `false` takes back a key's."""
-
-_access = msgspec.json.Decoder(Access)
 
 
 async def planned(
@@ -52,7 +50,7 @@ def strictness(headers: Sequence[tuple[bytes, bytes]], key: KeyRow) -> bool:
                 shown = value.decode("latin-1")
                 raise InvalidRequest(f"x-llmwise-strict: {shown!r} is neither true nor false", param="x-llmwise-strict")
             return said == b"true"
-    return key.settings is not None and _access.decode(key.settings).strict
+    return access_of(key.settings).strict
 
 
 def _choosable(request: ChatRequest) -> None:

@@ -47,7 +47,7 @@ EXAMPLE = {
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
     """The document, as JSON values."""
-    types = [t for route in routes for t in (route.answer, route.body) if t is not None and not isinstance(t, str)]
+    types = [t for route in routes for t in (*route.answers, route.body) if t is not None and not isinstance(t, str)]
     schemas, components = msgspec.json.schema_components([*types, ErrorAnswer], ref_template=REF)
     by_type = dict(zip([id(t) for t in [*types, ErrorAnswer]], schemas, strict=True))
     error = by_type[id(ErrorAnswer)]
@@ -80,7 +80,8 @@ def _operation(route: Route, schemas: dict[int, Any], error: Any) -> dict[str, A
     if isinstance(route.answer, str):
         content: dict[str, Any] = {route.answer: {"schema": {"type": "string"}}}
     else:
-        content = {"application/json": {"schema": schemas[id(route.answer)]}}
+        shapes = [schemas[id(answer)] for answer in route.answers]
+        content = {"application/json": {"schema": shapes[0] if len(shapes) == 1 else {"anyOf": shapes}}}
     if route.stream:
         content["text/event-stream"] = {"schema": {"description": _events(route)}}
     operation: dict[str, Any] = {

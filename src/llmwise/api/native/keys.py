@@ -24,8 +24,16 @@ Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 DAY_S = 24 * 3600
 
 
-class BudgetItem(Struct, forbid_unknown_fields=True):
-    """At most `usd` in each UTC `period`; a soft budget (`hard` false) only warns."""
+class BudgetItem(Struct):
+    """At most `usd` in each UTC `period`; a soft budget (`hard` false) only warns. Grants raise a total one."""
+
+    period: Period
+    usd: float
+    hard: bool = True
+
+
+class BudgetBody(Struct, forbid_unknown_fields=True):
+    """A budget to be set: the fields of `BudgetItem`."""
 
     period: Period
     usd: Annotated[float, Meta(ge=0, le=1_000_000)]
@@ -63,7 +71,7 @@ class GenerateBody(Struct, forbid_unknown_fields=True):
     models: Annotated[list[str], Meta(min_length=1, max_length=200)] | None = None
     modes: Annotated[list[Mode], Meta(min_length=1)] | None = None
     expires_at: Annotated[str, Meta(max_length=40)] | None = None
-    budgets: Annotated[list[BudgetItem], Meta(max_length=8)] = []
+    budgets: Annotated[list[BudgetBody], Meta(max_length=8)] = []
     requests_per_minute: Positive | None = None
     burst: Positive | None = None
     tokens_per_minute: Positive | None = None
@@ -122,7 +130,7 @@ class AccountBody(Struct, forbid_unknown_fields=True):
 class BudgetsBody(Struct, forbid_unknown_fields=True):
     """They take the place of those that were there; none: unlimited."""
 
-    budgets: Annotated[list[BudgetItem], Meta(max_length=8)]
+    budgets: Annotated[list[BudgetBody], Meta(max_length=8)]
 
 
 async def info(call: Call) -> KeyInfo:
@@ -213,7 +221,7 @@ def settings_text(access: Access) -> str | None:
     return None if access == Access() else encode(access).decode()
 
 
-def budgets_from(items: list[BudgetItem]) -> tuple[Budget, ...]:
+def budgets_from(items: list[BudgetBody]) -> tuple[Budget, ...]:
     return tuple(Budget(item.period, from_usd(item.usd), item.hard) for item in items)
 
 
