@@ -35,7 +35,7 @@ lock:                                  ## requirements/*.txt from pyproject.toml
 # Installed from the lock, with hashes; the package itself from this checkout, without its dependencies.
 $(VENV)/.run: requirements/run.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing the gateway (about 30 packages) ..."
+	@echo "installing the gateway (about 40 packages) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

@@ -21,7 +21,7 @@ from msgspec import Meta, Struct
 from llmwise.api.errors import ANTHROPIC_TYPES, OPENAI_TYPES
 from llmwise.api.frame import Route
 from llmwise.api.native import events
-from llmwise.api.routes import NATIVE, PLANNED, ROUTES
+from llmwise.api.routes import ROUTES
 from llmwise.catalog import prices
 from llmwise.catalog.rows import BuiltinModel, ModelSettings, read_models
 from llmwise.cli.main import app
@@ -113,8 +113,7 @@ def http_api() -> str:
             ("method, path", "who", "limit", ""),
             [(_route_link(r), _who(r), "" if r.access == "open" else r.work, r.summary) for r in ROUTES],
         ),
-        f"Not built yet, answered with 501 `not_implemented`: {_codes(f'{NATIVE}/{part}' for part in PLANNED)} and all "
-        "below them. Everything else, `/v1/messages`, `/v1/responses` and `/v1/embeddings` among it, is 404.\n",
+        "Every other path is 404.\n",
     ]
     for route in ROUTES:
         parts.append(f"## {route.method} {route.path}\n\n{route.summary}\n")

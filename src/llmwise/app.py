@@ -209,13 +209,11 @@ async def _close_all(opened: Sequence[Opened]) -> None:
 
 
 def open_state(config: Config, clock: Clock, spent: Spent) -> SharedState:
-    """The state that the configuration names; nothing is contacted yet. Raises `ConfigError`."""
+    """The state that the configuration names; nothing is contacted yet."""
     if config.state.url.startswith("memory://"):
         return MemoryState(clock, config.breaker, spent)
-    try:
-        from llmwise.state.valkey import ValkeyState  # only who shares needs its client
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"[state] url needs a client ({error}); run: pip install 'llmwise[valkey]'") from error
+    from llmwise.state.valkey import ValkeyState  # only who shares needs its client
+
     return ValkeyState(config.state, clock, config.breaker, spent)
 
 

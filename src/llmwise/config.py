@@ -10,6 +10,7 @@ import re
 import tomllib
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
@@ -50,6 +51,12 @@ Kind: TypeAlias = Literal["openai", "responses", "anthropic", "gemini", "local",
 DEFAULT_DIRECTORY = Path.home() / ".llmwise"
 DEFAULT_PORT = 8080
 MAX_SECONDS = 30 * 24 * 3600
+
+CLIENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "redis": ("valkey", ("valkey://", "valkeys://", "redis://", "rediss://", "unix://")),
+    "psycopg": ("postgres", ("postgresql://",)),
+}
+"""By the module of a server's client: the extra that brings it, and how the server's addresses begin."""
 
 SERVER_URLS: Mapping[str, tuple[str, ...]] = {
     "ollama": ("OLLAMA_BASE_URL", "OLLAMA_HOST"),
@@ -308,14 +315,24 @@ def _secrets(settings: SecretSettings, environ: Mapping[str, str] | None, folder
 def _state_url(settings: StateSettings, environ: Mapping[str, str] | None, folder: Path, wrong: Any) -> str:
     url = settings.url
     if url.startswith(("env:", "file:")):
-        return "" if environ is None else _secret(url, "state.url", environ, folder, wrong) or ""
-    if not url.startswith(("memory://", "valkey://", "valkeys://", "redis://", "rediss://", "unix://")):
+        url = "" if environ is None else _secret(url, "state.url", environ, folder, wrong) or ""
+        _check_client("state.url", url, wrong)
+        return url
+    if not url.startswith(("memory://", *CLIENTS["redis"][1])):
         raise wrong("state.url", url, "must be memory://, valkey://HOST:PORT/0, valkeys:// (TLS) or unix:///PATH")
     if "@" in url:
         raise wrong("state.url", "***", "a password is named, never written here: env:NAME or file:PATH of the URL")
     if not 0.001 <= settings.timeout_s <= 10:
         raise wrong("state.timeout_s", settings.timeout_s, "must be between 0.001 and 10")
+    _check_client("state.url", url, wrong)
     return url
+
+
+def _check_client(path: str, url: str, wrong: Any) -> None:
+    """What talks to a server is installed on demand."""
+    for module, (extra, schemes) in CLIENTS.items():
+        if url.startswith(schemes) and find_spec(module) is None:
+            raise wrong(path, "***" if "@" in url else url, f"needs its client: pip install 'llmwise[{extra}]'")
 
 
 def _storage(settings: StorageSettings, environ: Mapping[str, str] | None, folder: Path, wrong: Any) -> StorageSettings:
@@ -325,6 +342,7 @@ def _storage(settings: StorageSettings, environ: Mapping[str, str] | None, folde
         url = "" if environ is None else _secret(url, "storage.url", environ, folder, wrong) or ""
     elif url.startswith("postgresql://") and urlsplit(url).password:
         raise wrong("storage.url", "***", "a password is named, never written here: env:NAME or file:PATH of the URL")
+    _check_client("storage.url", url, wrong)
     spool = folder / "llmwise-spool"
     if url.startswith("sqlite:///"):
         path = url.removeprefix("sqlite:///")

@@ -243,3 +243,20 @@ def test_without_a_file_a_model_server_is_found_by_its_address(
     assert list(config.providers) == [name, "local"]
     assert (config.providers[name].kind, config.providers[name].base_url) == ("openai", base_url)
     assert config.providers[name].api_key is None
+
+
+@pytest.mark.parametrize(
+    ("section", "module", "says"),
+    [
+        ('[state]\nurl = "valkey://h:6379/0"', "redis", "state.url = 'valkey://h:6379/0': needs its client"),
+        ('[storage]\nurl = "postgresql://h/llmwise"', "psycopg", "pip install 'llmwise[postgres]'"),
+    ],
+)
+def test_a_client_that_is_not_installed_is_asked_for_by_its_extra(
+    monkeypatch: pytest.MonkeyPatch, section: str, module: str, says: str
+) -> None:
+    read(section)
+    monkeypatch.setattr("llmwise.config.find_spec", lambda name: None if name == module else name)
+    with pytest.raises(ConfigError) as raised:
+        read(section)
+    assert says in str(raised.value)

@@ -617,6 +617,3 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/metrics", "Prometheus metrics.", "text/plain", operations.metrics, access="open", dialect="operations"
     ),
 )
-
-PLANNED: tuple[str, ...] = ()
-"""Parts of the native API that are not built yet: below them everything answers 501 `not_implemented`."""

@@ -18,14 +18,13 @@ from llmwise.api.errors import anthropic_body, native_body, openai_body
 from llmwise.api.frame import Framed, Hot
 from llmwise.api.http import refuse
 from llmwise.api.openapi import document, page
-from llmwise.api.routes import NATIVE, PLANNED, ROUTES
+from llmwise.api.routes import NATIVE, ROUTES
 from llmwise.api.services import Services
 from llmwise.domain.errors import (
     GatewayError,
     InternalError,
     MethodNotAllowed,
     NotFound,
-    NotImplementedHere,
     ShuttingDown,
 )
 
@@ -98,9 +97,6 @@ class Gateway:
 
     async def _not_found(self, request: Request, error: Exception) -> Response:
         path = request.scope["path"]
-        part = path.removeprefix(NATIVE + "/").split("/")[0]
-        if path.startswith(NATIVE + "/") and part in PLANNED:
-            return self._refusal(path, NotImplementedHere(f"{path[:100]}: this part of the API is not built yet"))
         methods = [method for method, known in self._hot if known == path]
         if methods:
             return self._wrong(path, methods)

@@ -78,9 +78,10 @@ class HttpProvider:
 
     async def send(self, request: ChatRequest, target: ModelCard) -> Exchange:
         outgoing = self._codec.encode(request, target)
-        response = await self._post(outgoing, stream=request.stream)
+        response, kind = await self._post(outgoing, stream=request.stream)
         asked = request.passthrough
-        is_stream = _is_stream(response, request.stream)
+        # What the provider answers decides, not what was asked for.
+        is_stream = "event-stream" in kind or ("json" not in kind and request.stream)
         verbatim = request.verbatim and is_stream == request.stream
         verbatim = verbatim and asked is not None and asked.dialect == self._codec.family
         if is_stream:
@@ -92,14 +93,14 @@ class HttpProvider:
         if not isinstance(codec, EmbeddingCodec):
             raise UnsupportedInput(f"{self._name} makes no embeddings", provider=self._name, param="model")
         outgoing = codec.encode_embedding(request, target)
-        response = await self._post(outgoing, stream=False)
+        response, _ = await self._post(outgoing, stream=False)
         return _Whole(self._name, response, partial(codec.decode_embedding, request=request), outgoing.warnings)
 
     async def count_tokens(self, request: ChatRequest, target: ModelCard) -> int:
         codec = self._codec
         if not isinstance(codec, CountingCodec):
             raise UnsupportedInput(f"{self._name} counts no tokens", provider=self._name)
-        response = await self._post(codec.encode_count(request, target), stream=False)
+        response, _ = await self._post(codec.encode_count(request, target), stream=False)
         try:
             return codec.decode_count(await response.read())
         except BaseException as error:
@@ -109,8 +110,8 @@ class HttpProvider:
     async def aclose(self) -> None:
         await self._transport.aclose()
 
-    async def _post(self, outgoing: Outgoing, *, stream: bool) -> Response:
-        """The answer, once its headers are here and its status is a success."""
+    async def _post(self, outgoing: Outgoing, *, stream: bool) -> tuple[Response, str]:
+        """The answer and its content type in lower case, once its headers are here and its status is a success."""
         if outgoing.path[:1] != "/":  # else it could change the host
             raise InternalError(f"a codec's path has to begin with a slash: {outgoing.path!r}")
         headers = _with(self._headers, outgoing.headers) if outgoing.headers else self._headers
@@ -122,11 +123,14 @@ class HttpProvider:
         try:
             if not 200 <= response.status < 300:
                 raise await self._refusal(response)
-            self._refuse_pages(response)
+            kind = (response.headers.get("content-type") or "").lower()
+            if "html" in kind:
+                message = f"{self._name} answered {response.status} with a page of HTML: is its base_url right?"
+                raise UpstreamInvalid(message, provider=self._name, upstream_status=response.status)
         except BaseException:
             await response.aclose()
             raise
-        return response
+        return response, kind
 
     async def _refusal(self, response: Response) -> GatewayError:
         try:
@@ -134,11 +138,6 @@ class HttpProvider:
         except TransportError:
             body = b""  # the status says enough
         return from_response(response.status, response.headers, body, provider=self._name, secret=self._secret)
-
-    def _refuse_pages(self, response: Response) -> None:
-        if "html" in _content_type(response):
-            message = f"{self._name} answered {response.status} with a page of HTML: is its base_url right?"
-            raise UpstreamInvalid(message, provider=self._name, upstream_status=response.status)
 
 
 def origin_of(base_url: str) -> str:
@@ -152,15 +151,6 @@ def _with(headers: tuple[tuple[str, str], ...], said: tuple[tuple[str, str], ...
     """`headers` and a request's own, which take the place of those of their names."""
     names = {name.lower() for name, _ in said}
     return (*((name, value) for name, value in headers if name.lower() not in names), *said)
-
-
-def _is_stream(response: Response, asked: bool) -> bool:
-    kind = _content_type(response)
-    return "event-stream" in kind or ("json" not in kind and asked)
-
-
-def _content_type(response: Response) -> str:
-    return (response.headers.get("content-type") or "").lower()
 
 
 def _static_headers(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
