@@ -382,7 +382,8 @@ def test_the_official_anthropic_client_lists_models(gateway: Gateway) -> None:
             client.models.retrieve("claude-sonnet-9")
 
 
-OPENAI_BODY = {"model": "gpt-5.2", "messages": MESSAGES, "routing": {"fallback": ["claude-sonnet-4.5"]}}
+BY_COST = {"fallback": ["claude-sonnet-4.5"], "strategy": "cost"}  # and not by who was limited in another test
+OPENAI_BODY = {"model": "gpt-5.2", "messages": MESSAGES, "routing": BY_COST}
 ANTHROPIC_BODY = {"model": "gpt-5.2", "messages": MESSAGES, "max_tokens": 50, "top_k": 3}
 
 
@@ -410,10 +411,9 @@ def test_every_answer_of_both_dialects_says_in_headers_who_answered_and_what_it_
 
 
 def test_a_stream_s_headers_name_the_model_that_answers_in_the_end(client: httpx.Client, mock: ScriptedServer) -> None:
-    routing = {"fallback": ["claude-sonnet-4.5"], "strategy": "cost"}  # and not by who was limited in another test
-    assert client.post("/v1/chat/completions", json={**OPENAI_BODY, "routing": routing}).status_code == 200
+    assert client.post("/v1/chat/completions", json=OPENAI_BODY).status_code == 200
     play(mock, {"model": "gpt-5.2", "fault": "status", "status": 500})
-    streamed = client.post("/v1/chat/completions", json={**OPENAI_BODY, "routing": routing, "stream": True})
+    streamed = client.post("/v1/chat/completions", json={**OPENAI_BODY, "stream": True})
     assert streamed.headers["x-llmwise-model"] == "claude-sonnet-4.5"
     assert streamed.headers["x-llmwise-provider"] == "anthropic"
     assert streamed.headers["x-llmwise-route"] == "gpt-5.2=failed(upstream_error),claude-sonnet-4.5=success"

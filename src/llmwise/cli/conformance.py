@@ -177,12 +177,20 @@ def _serving(config: Path) -> Iterator[str]:
 
 
 def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    """Where the gateway listens. It says so a moment before it does."""
     until = time.monotonic() + STARTS_WITHIN_S
-    while (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())) is None:
+    while (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())) is None or not _is_up(found[0]):
         if time.monotonic() > until or process.poll() is not None:
             fail(f"the gateway did not start: {log.read_text()[-400:]}")
         time.sleep(0.05)
     return found[0]
+
+
+def _is_up(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
 
 
 async def _watched(tested: Tested, upstream: ScriptedServer | None) -> list[Cell]:
