@@ -38,17 +38,7 @@ def asker(
         ledger: Ledger | None = None
         try:
             request, plan = await planned(services, principal.key, (), request)
-            ledger = Ledger(
-                id=request_id,
-                key_id=principal.key.id,
-                request=request,
-                plan=plan,
-                dialect="native",
-                rate_of=services.catalog.rate,
-                clock=services.clock,
-                recorder=services.recorder,
-                handling=services.handling(principal),
-            )
+            ledger = services.ledger(principal, request_id, request, plan, "native")
             await reserve(services, caller, ledger)
             said = await answer(services.continuity, request, ledger)
         except GatewayError as error:

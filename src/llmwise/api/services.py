@@ -10,7 +10,11 @@ from llmwise.api.limits import RateLimiter
 from llmwise.catalog.lookup import Catalog
 from llmwise.domain.access import access_of
 from llmwise.domain.ids import RequestId
+from llmwise.domain.messages import Family
+from llmwise.domain.plan import Plan
 from llmwise.domain.ports import Clock, Provider, Recorder
+from llmwise.domain.records import Mode
+from llmwise.domain.requests import Dialect, Request
 from llmwise.insights.control import Steering
 from llmwise.orchestration.continuity import Continuity
 from llmwise.orchestration.copilot import CopilotSettings
@@ -18,6 +22,7 @@ from llmwise.orchestration.handling import PLAIN, Handling
 from llmwise.orchestration.mesh import Mesh
 from llmwise.orchestration.prompts import BUILT_IN, Prompts
 from llmwise.orchestration.remembering import MemorySettings
+from llmwise.orchestration.settlement import Ledger
 from llmwise.routing.planner import Planner, View
 from llmwise.routing.rollout import steered
 from llmwise.state.port import SharedState
@@ -85,3 +90,34 @@ class Services(Struct, frozen=True):
     def steered(self, view: View, token: str) -> View:
         """`view` under the policies in force. `token` stands for the conversation."""
         return steered(view, self.steering.rollout, token)
+
+    def ledger(
+        self,
+        principal: Principal,
+        id: RequestId,
+        request: Request,
+        plan: Plan,
+        dialect: Dialect,
+        *,
+        mode: Mode = "chat",
+        handling: Handling | None = None,
+    ) -> Ledger:
+        """The account of a request of this caller, who is handled as its account wants to be unless told otherwise."""
+        return Ledger(
+            id=id,
+            key_id=principal.key.id,
+            request=request,
+            plan=plan,
+            dialect=dialect,
+            rate_of=self.catalog.rate,
+            clock=self.clock,
+            recorder=self.recorder,
+            mode=mode,
+            handling=handling or self.handling(principal),
+        )
+
+    def families(self, plan: Plan) -> dict[str, Family]:
+        """What the providers of a plan's targets speak, by the target's id."""
+        targets = [attempt.target for attempt in plan.attempts]
+        known = self.providers
+        return {target.id: known[target.provider].family for target in targets if target.provider in known}

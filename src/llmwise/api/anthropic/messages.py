@@ -60,18 +60,8 @@ async def messages(services: Services, scope: Scope, receive: Receive, send: Sen
         headers = scope["headers"]
         request = parse(await read_body(services, scope, receive), forwarded(headers))
         request, plan = await planned(services, caller.key, headers, request)
-        ledger = Ledger(
-            id=request_id,
-            key_id=caller.key.id,
-            request=request,
-            plan=plan,
-            dialect="anthropic",
-            rate_of=services.catalog.rate,
-            clock=services.clock,
-            recorder=services.recorder,
-            handling=services.handling(caller.principal),
-        )
-        families = _families(services, ledger)
+        ledger = services.ledger(caller.principal, request_id, request, plan, "anthropic")
+        families = services.families(ledger.plan)
         check_thread(request, families)
         await reserve(services, caller, ledger)
         watch = CallerWatch(scope, receive)
@@ -203,12 +193,6 @@ def check_thread(request: ChatRequest, families: dict[str, Family]) -> None:
     text = f"thread: {', '.join(others)} can't look threads up; send the whole conversation in `messages`"
     details = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
     raise InvalidRequest(text, param="thread", details=details)
-
-
-def _families(services: Services, ledger: Ledger) -> dict[str, Family]:
-    targets = [attempt.target for attempt in ledger.plan.attempts]
-    providers = services.providers
-    return {target.id: providers[target.provider].family for target in targets if target.provider in providers}
 
 
 def _identity(ledger: Ledger) -> Headers:

@@ -61,17 +61,7 @@ async def chat(services: Services, scope: Scope, receive: Receive, send: Send) -
             min_score=given.semantic_min_score,
         )
         request, plan = await planned(services, caller.key, scope["headers"], request)
-        ledger = Ledger(
-            id=request_id,
-            key_id=caller.key.id,
-            request=request,
-            plan=plan,
-            dialect="native",
-            rate_of=services.catalog.rate,
-            clock=services.clock,
-            recorder=services.recorder,
-            handling=services.handling(caller.principal),
-        )
+        ledger = services.ledger(caller.principal, request_id, request, plan, "native")
         ledger.told(recalled)
         await reserve(services, caller, ledger)
         watch = CallerWatch(scope, receive)

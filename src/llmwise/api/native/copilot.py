@@ -11,7 +11,6 @@ from llmwise.domain.access import AccountSettings, account_settings_of
 from llmwise.domain.errors import NotImplementedHere
 from llmwise.orchestration import copilot
 from llmwise.orchestration.chat import answer
-from llmwise.orchestration.settlement import Ledger
 
 Word = Annotated[str, Meta(max_length=200)]
 
@@ -90,16 +89,12 @@ async def ask(call: Call) -> CopilotAnswer:
     found = copilot.excerpts(body.question, copilot.library())
     told = "".join(f"\n{name}: {text}" for name, text in (body.context or {}).items())
     request = copilot.question(services.copilot.model, body.question + told, body.path, found)
-    ledger = Ledger(
-        id=services.new_request_id(),
-        key_id=caller.key.id,
-        request=request,
-        plan=services.planner.plan(request, replace(services.view(caller.key), allowed=None)),
-        dialect="native",
-        rate_of=services.catalog.rate,
-        clock=services.clock,
-        recorder=services.recorder,
-        handling=services.handling(caller.principal),
+    ledger = services.ledger(
+        caller.principal,
+        services.new_request_id(),
+        request,
+        services.planner.plan(request, replace(services.view(caller.key), allowed=None)),
+        "native",
     )
     await reserve(services, caller, ledger)
     said = await answer(services.mesh, request, ledger)

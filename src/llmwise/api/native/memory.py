@@ -188,15 +188,12 @@ async def _vector(services: Services, caller: Caller, text: str) -> Sequence[flo
     if services.memory.model is None:
         raise NotImplementedHere(NOT_SET_UP, code="memory_not_set_up")
     request = EmbeddingRequest(services.memory.model, (text,))
-    ledger = Ledger(
-        id=services.new_request_id(),
-        key_id=caller.key.id,
-        request=request,
-        plan=services.planner.embedding(request, replace(services.view(caller.key), allowed=None)),
-        dialect="native",
-        rate_of=services.catalog.rate,
-        clock=services.clock,
-        recorder=services.recorder,
+    ledger = services.ledger(
+        caller.principal,
+        services.new_request_id(),
+        request,
+        services.planner.embedding(request, replace(services.view(caller.key), allowed=None)),
+        "native",
         mode="embedding",
         handling=replace(services.handling(caller.principal), keep_text=False),
     )

@@ -136,17 +136,13 @@ def account_of(
 ) -> Ledger:
     """The ledger of a whole panel; its runs are branches of it."""
     cards = [services.catalog.resolve(model) for model in models]
-    return Ledger(
-        id=id,
-        key_id=caller.key.id,
-        request=replace(request, model=", ".join(card.id for card in cards)),
-        plan=Plan(tuple(PlannedAttempt(card, "requested") for card in cards)),
-        dialect="native",
-        rate_of=services.catalog.rate,
-        clock=services.clock,
-        recorder=services.recorder,
+    return services.ledger(
+        caller.principal,
+        id,
+        replace(request, model=", ".join(card.id for card in cards)),
+        Plan(tuple(PlannedAttempt(card, "requested") for card in cards)),
+        "native",
         mode=mode,
-        handling=services.handling(caller.principal),
     )
 
 

@@ -49,17 +49,7 @@ async def chat_completions(services: Services, scope: Scope, receive: Receive, s
         caller = await admit(services, scope["headers"], "chat")
         body = parse(await read_body(services, scope, receive))
         request, plan = await planned(services, caller.key, scope["headers"], body.request)
-        ledger = Ledger(
-            id=request_id,
-            key_id=caller.key.id,
-            request=request,
-            plan=plan,
-            dialect="openai",
-            rate_of=services.catalog.rate,
-            clock=services.clock,
-            recorder=services.recorder,
-            handling=services.handling(caller.principal),
-        )
+        ledger = services.ledger(caller.principal, request_id, request, plan, "openai")
         together = body.n * most_nanousd(ledger, prompt_tokens(request)) if body.n > 1 else None
         await reserve(services, caller, ledger, likely_nanousd=together)
         watch = CallerWatch(scope, receive)

@@ -79,17 +79,13 @@ async def embeddings(services: Services, scope: Scope, receive: Receive, send: S
         caller = await admit(services, scope["headers"], "chat")
         strict = strictness(scope["headers"], caller.key)
         request = replace(parse(await read_body(services, scope, receive)), strict=strict)
-        ledger = Ledger(
-            id=request_id,
-            key_id=caller.key.id,
-            request=request,
-            plan=services.planner.embedding(request, services.view(caller.key)),
-            dialect="openai",
-            rate_of=services.catalog.rate,
-            clock=services.clock,
-            recorder=services.recorder,
+        ledger = services.ledger(
+            caller.principal,
+            request_id,
+            request,
+            services.planner.embedding(request, services.view(caller.key)),
+            "openai",
             mode="embedding",
-            handling=services.handling(caller.principal),
         )
         await reserve(services, caller, ledger)
         watch = CallerWatch(scope, receive)

@@ -44,18 +44,8 @@ async def create(services: Services, scope: Scope, receive: Receive, send: Send)
         caller = await admit(services, scope["headers"], "chat")
         translated = parse(await read_body(services, scope, receive))
         request, plan = await planned(services, caller.key, scope["headers"], translated.request)
-        ledger = Ledger(
-            id=request_id,
-            key_id=caller.key.id,
-            request=request,
-            plan=plan,
-            dialect="responses",
-            rate_of=services.catalog.rate,
-            clock=services.clock,
-            recorder=services.recorder,
-            handling=services.handling(caller.principal),
-        )
-        families = _families(services, ledger)
+        ledger = services.ledger(caller.principal, request_id, request, plan, "responses")
+        families = services.families(ledger.plan)
         check_store(translated.needs_store, families)
         await reserve(services, caller, ledger)
         watch = CallerWatch(scope, receive)
@@ -118,12 +108,6 @@ def check_store(field: str | None, families: dict[str, Family]) -> None:
         "items in `input`, or ask a model of a provider of the kind `responses`"
     )
     raise InvalidRequest(text, param=field, code="unsupported_parameter")
-
-
-def _families(services: Services, ledger: Ledger) -> dict[str, Family]:
-    targets = [attempt.target for attempt in ledger.plan.attempts]
-    providers = services.providers
-    return {target.id: providers[target.provider].family for target in targets if target.provider in providers}
 
 
 def _identity(ledger: Ledger) -> Headers:
