@@ -74,7 +74,6 @@ requests = Table(
         "conversation_id",
         "created_at_ms",
         sqlite_where=text("conversation_id IS NOT NULL"),
-        postgresql_where=text("conversation_id IS NOT NULL"),
     ),
     # Pages of one mode, of a key or of everybody, told by the index alone. Nearly all requests are of the mode `chat`,
     # and are found without it.
@@ -85,7 +84,6 @@ requests = Table(
         "key_id",
         "created_at_ms",
         sqlite_where=text("mode <> 'chat'"),
-        postgresql_where=text("mode <> 'chat'"),
     ),
 )
 
