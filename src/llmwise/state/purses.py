@@ -2,11 +2,13 @@
 
 A purse is opened when it is first used in a period, with what the ledger says was spent in it; from then on it counts
 for itself. Between the look at a purse and the reservation nothing is awaited, so that no two requests see the same
-last cent.
+last cent. Every `AGAIN_S` of its use the ledger is asked again, behind the requests: other processes on the same ledger
+may spend from the same purse.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 
 from llmwise.state.port import OPENING_S, UNREADABLE_S, Claim, Purse, Spent, Standing
@@ -14,15 +16,20 @@ from llmwise.state.windows import span
 
 log = logging.getLogger(__name__)
 
+AGAIN_S = 2.0
+LEAST_PAUSE = 50
+"""A ledger that takes long to sum up is asked less often: after so many times what the last answer took."""
+
 
 class _Open:
-    """An open purse."""
+    """An open purse. From `again_ms` on the ledger is to be asked what others have spent; `None`: it is being asked."""
 
-    __slots__ = ("ends_ms", "reserved", "spent", "start_ms")
+    __slots__ = ("again_ms", "ends_ms", "reserved", "spent", "start_ms")
 
     def __init__(self, start_ms: int, ends_ms: int | None, spent: int) -> None:
         self.start_ms = start_ms
         self.ends_ms = ends_ms
+        self.again_ms: float | None = None
         self.spent = spent
         self.reserved = 0
 
@@ -34,6 +41,7 @@ class LocalPurses:
         self._spent = spent
         self._open: dict[str, _Open] = {}
         self._opening: dict[str, asyncio.Task[int | None]] = {}
+        self._again: set[asyncio.Task[int | None]] = set()
         self._held: dict[str, tuple[_Open, ...]] = {}
 
     def ready(self, purses: Sequence[Purse], now_ms: int) -> bool:
@@ -42,6 +50,8 @@ class LocalPurses:
             entry = self._open.get(purse.id)
             if entry is None or (entry.ends_ms is not None and now_ms >= entry.ends_ms):
                 return False
+            if entry.again_ms is not None and now_ms >= entry.again_ms:
+                self._ask_again(purse, entry, now_ms)
         return True
 
     async def open(self, purses: Sequence[Purse], now_ms: int) -> None:
@@ -64,6 +74,7 @@ class LocalPurses:
             else:
                 entry.spent += spent - known  # with what was settled while the ledger was asked
                 entry.ends_ms = period.end_ms
+                entry.again_ms = now_ms + AGAIN_S * 1000
 
     def standing(self, purse: Purse) -> Standing:
         entry = self._open[purse.id]
@@ -85,6 +96,22 @@ class LocalPurses:
         """Ask the ledger again from now on."""
         self._open = {}
 
+    def _ask_again(self, purse: Purse, entry: _Open, now_ms: int) -> None:
+        entry.again_ms = None
+        known, asked = entry.spent, time.monotonic()
+
+        def heard(asking: "asyncio.Task[int | None]") -> None:
+            spent = None if asking.cancelled() else asking.result()
+            if spent is not None:
+                entry.spent += max(0, spent - known)
+            took_s = time.monotonic() - asked
+            entry.again_ms = now_ms + 1000 * (took_s + max(AGAIN_S, LEAST_PAUSE * took_s))
+
+        asking = asyncio.ensure_future(self._asked(purse, entry.start_ms))
+        self._again.add(asking)
+        asking.add_done_callback(self._again.discard)
+        asking.add_done_callback(heard)
+
     async def _ask(self, purse: Purse, since_ms: int) -> int | None:
         """All who come meanwhile wait for one answer."""
         name = f"{purse.id}:{since_ms}"
@@ -101,5 +128,5 @@ class LocalPurses:
                 return await self._spent(purse, since_ms)
         except Exception as error:
             problem = "no answer in time" if isinstance(error, TimeoutError) else error
-            log.error("what %s has spent can't be read, taken for 0 for %g s: %s", purse.id, UNREADABLE_S, problem)
+            log.error("what %s has spent can't be read, taken for what is known here: %s", purse.id, problem)
             return None

@@ -152,3 +152,28 @@ async def test_while_the_ledger_cannot_be_read_a_purse_goes_on_by_what_it_knows(
     state.settle(under_way, 10, 0)
     (standing,) = await state.standings([purse], clock.unix_ms())
     assert (standing.spent_nanousd, standing.reserved_nanousd, standing.ends_ms) == (100, 40, None)
+
+
+@pytest.mark.anyio
+async def test_what_other_processes_spend_from_a_purse_is_heard_of_while_it_is_used(clock: ManualClock) -> None:
+    """Two workers of one gateway, without a shared state: the ledger is what they have in common."""
+    ledger: list[int] = []
+
+    async def spent(purse: Purse, since_ms: int) -> int:
+        return sum(ledger)
+
+    workers = [MemoryState(clock, BreakerSettings(), spent) for _ in range(2)]
+    purse = Purse("key", "k", "a", "total", hard_nanousd=100)
+    refused = 0
+    for number in range(60):
+        worker = workers[number % 2]
+        verdict = await worker.reserve(Claim(f"req_{number}", "k", clock.unix_ms(), (purse,), 10))
+        if verdict.refused is None:
+            worker.settle(verdict, 10, 0)
+            ledger.append(10)
+        refused += verdict.refused == "budget"
+        clock.now += 1.5
+        await asyncio.sleep(0)  # the ledger answers
+        await asyncio.sleep(0)
+    assert 100 <= sum(ledger) <= 120
+    assert refused == 60 - len(ledger)
