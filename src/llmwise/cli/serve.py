@@ -181,13 +181,14 @@ def _one_local_model(settings: Config, workers: int) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """The bound socket, before anything else is started: a taken port is said at once."""
+    """The open socket, before anything else is started: a taken port is said at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Says that it is TCP: asyncio sets TCP_NODELAY on what it accepts from no other (uvloop always does).
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(BACKLOG)  # who comes before the workers are up waits for them, and is not turned away
     except OSError as error:
         listening.close()
         fail(f"can't listen on {host}:{port}: {error.strerror}; choose another with --port, or 0 for a free one")
@@ -198,6 +199,4 @@ def _listen(host: str, port: int) -> socket.socket:
 def _first_key(settings: Config) -> str | None:
     """An administrator's key, if the database has none yet."""
     with OfflineKeys.open(settings.storage.url) as keys:
-        if keys.exist():
-            return None
-        return keys.create("administrator", True, time.time_ns() // 1_000_000)[1]
+        return keys.create_first("administrator", time.time_ns() // 1_000_000)
