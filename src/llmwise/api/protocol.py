@@ -1,5 +1,5 @@
-"""uvicorn's HTTP protocol with three things it lacks: a time for a request's headers, a bound on their size, and word
-of a caller that leaves at the moment it leaves."""
+"""uvicorn's HTTP protocol with four things it lacks: a time for a request's headers, a bound on their size, word of a
+caller that leaves at the moment it leaves, and one write for an answer's head and its first bytes."""
 
 import asyncio
 import http.client
@@ -42,6 +42,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._writing = _Writing(self.loop, transport)
         self._header_bytes = 0
         self._header_timer = self.loop.call_later(self._header_read_s, self._too_slow)
 
@@ -86,6 +87,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._headers_done()
         super().on_headers_complete()
+        self.cycle.transport = self._writing  # type: ignore[assignment]  # all that a cycle uses of it
 
     def _may_write(self) -> None:
         if self._write_timer is not None:
@@ -108,6 +110,39 @@ class GatewayProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write(answer)
             self.transport.close()
+
+
+class _Writing:
+    """A connection as an answer sees it: the head waits for the first bytes behind it, at most until the loop's next
+    turn. That is a system call less, and the caller wakes up once instead of twice."""
+
+    __slots__ = ("_head", "_loop", "_transport")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+        self._loop = loop
+        self._transport = transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            self._loop.call_soon(self._flush)
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
 
 
 def _refusal(status: int, code: str, error: str) -> bytes:

@@ -17,7 +17,7 @@ from llmwise.state.windows import span
 log = logging.getLogger(__name__)
 
 AGAIN_S = 2.0
-LEAST_PAUSE = 50
+LEAST_PAUSE = 200
 """A ledger that takes long to sum up is asked less often: after so many times what the last answer took."""
 
 
