@@ -10,7 +10,7 @@ KeyId = NewType("KeyId", str)
 def request_id(now_ms: int, randomness: int) -> RequestId:
     """`req_` and 32 hex digits: 48 bits of Unix milliseconds, then 80 random bits (the layout of UUIDv7, RFC 9562,
     without its version bits)."""
-    return RequestId(f"req_{now_ms:012x}{randomness:020x}")
+    return RequestId("req_" + (now_ms << 80 | randomness).to_bytes(16, "big").hex())
 
 
 def attempt_id(request: RequestId, number: int) -> AttemptId:

@@ -14,8 +14,8 @@ from llmwise.domain.records import Admission, AttemptRecord, LedgerEntry, Reques
 
 LATENCY_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 FIRST_TOKEN_BUCKETS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-FOLD_AT = 10_000
-"""Records waiting for a scrape; with this many they are summed up without one."""
+FOLD_AT = 256
+"""Records waiting for a scrape; with this many, which hold texts, they are summed up without one."""
 
 
 class Histogram:
