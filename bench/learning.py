@@ -50,7 +50,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table as Grid
 from routing import PRICES, saving
-from routing_train import DATA, Expected, Outcome, fold_of, read_outcomes
+from routing_train import DATA, Expected, Outcome, fold_of
+from sets import choose_set, sets_of
 
 from llmwise.insights import offpolicy, values
 from llmwise.insights.intervals import mean
@@ -59,7 +60,6 @@ from llmwise.routing.classifier import classify
 from llmwise.routing.values import Expected as Cell
 from llmwise.routing.values import Values, best_value, expect_seen
 
-SET: Final = "routerbench_subset"
 SHARES: Final = (0.95, 0.98)
 LOGGED: Final = 3000
 RESAMPLES: Final = 200
@@ -441,19 +441,6 @@ def show_splits(rows: Sequence[Outcome], name: str, splits: int, console: Consol
     console.print(grid)
 
 
-def choose_set(train: Mapping[str, Sequence[Outcome]], data: Mapping[str, Sequence[Outcome]], name: str | None) -> str:
-    both = [
-        one
-        for one in train
-        if data.get(one) and train[one] and train[one][0].models.keys() == data[one][0].models.keys()
-    ]
-    if name is not None and name not in both:
-        sys.exit(f"no set {name!r} of the same models in both folders; there are: {', '.join(both) or 'none'}")
-    if not both:
-        sys.exit("the folders have no outcomes/SET.jsonl of the same name and models")
-    return name or (SET if SET in both else max(both, key=lambda one: (len(train[one][0].models), len(train[one]))))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, default=DATA, metavar="DIR", help="learn from this (default: bench/data)")
@@ -464,12 +451,18 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=0, metavar="N", help="halve --data in N ways; means and spread")
     parser.add_argument("--json", action="store_true", help="one JSON object of fractions")
     options = parser.parse_args()
-    train, data = read_outcomes(options.train), read_outcomes(options.data)
-    name = choose_set(train, data, options.set)
+    name, train, data = choose_set(sets_of(options.train), sets_of(options.data), options.set)
     if options.splits:
-        show_splits(data[name], name, options.splits, Console())
+        show_splits(data, name, options.splits, Console())
         return
-    some = studies(train[name], data[name])
+    some = studies(train, data)
+    if not all(study.train and study.data for study in some):
+        sys.exit(f"{name}: too few prompts that are not in both folders")
+    for best in (alone[best_single(alone)] for alone in (singles(study.data) for study in some)):
+        if not best.cost or not best.score:
+            sys.exit(
+                f"{name}: the best model costs nothing, or nothing that it says is right: there is nothing to save"
+            )
     report = measure(some, options.resamples, options.replications, not options.json)
     if options.json:
         print(report.json().decode())

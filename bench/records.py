@@ -195,7 +195,8 @@ def report(database: Database, now_ms: int) -> None:
     for who, key_id in (("one key", "key_000"), ("everybody", None)):
 
         def history(name: str, who: str = who, key_id: str | None = key_id, **asked: Any) -> None:
-            timed(f"history, {name}, {who}", lambda: database.read(ledger.history, key_id, **asked))
+            wanted = {"limit": 20, "offset": 0, "mode": None, "search": None, **asked}
+            timed(f"history, {name}, {who}", lambda: database.read(rollup.history, key_id, **wanted))
 
         history("first page")
         history("page at 10,000", offset=10_000)

@@ -142,10 +142,19 @@ def read_prompts(folder: Path) -> list[Prompt]:
 
 
 def read_outcomes(folder: Path) -> dict[str, list[Outcome]]:
-    return {
-        file.stem: [_OUTCOMES.decode(line) for line in file.read_bytes().splitlines()]
-        for file in sorted((folder / "outcomes").glob("*.jsonl"))
-    }
+    """By the names of their files. Raises `ValueError` naming the line that is none."""
+    return {file.stem: _outcomes(file) for file in sorted((folder / "outcomes").glob("*.jsonl"))}
+
+
+def _outcomes(file: Path) -> list[Outcome]:
+    rows = []
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append(_OUTCOMES.decode(line))
+            except ValueError as error:  # msgspec's errors are
+                raise ValueError(f"{file}, line {number}: {error}") from error
+    return rows
 
 
 class Expected(msgspec.Struct, frozen=True):

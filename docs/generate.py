@@ -132,6 +132,8 @@ def http_api() -> str:
                 parts += [f"Body{optional}:\n", book.fields(route.body)]
             else:
                 parts.append(f"Body: as of {_route_link(first)}.\n")
+        if route.upload is not None:
+            parts.append(f"Body: {route.upload}\n")
         parts.append(f"Answer: {' or '.join(map(book.show_answer, route.answers))}\n")
     parts.append("## Types\n")
     parts += book.entries()

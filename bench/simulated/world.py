@@ -31,7 +31,7 @@ from llmwise.storage.store import OfflineKeys
 from simulated.team import Team, latency_ms, price_of
 
 FASTER = 20.0
-AT_ONCE = 16
+AT_ONCE = 32
 DAY_MS = 86_400_000
 FIRST_MS = 1_790_812_800_000
 """2026-10-01, 00:00 UTC."""

@@ -289,6 +289,9 @@ def prompts_of(config: Config) -> Prompts:
         name = str(error.args[0])
         near = did_you_mean(name, NAMES) or f"; known: {', '.join(NAMES)}"
         raise ConfigError(f"{config.source or 'environment'}: prompts.{name}: unknown prompt{near}") from None
+    except ValueError as error:
+        advice = "is empty; write what the model is to be told, or leave it out"
+        raise ConfigError(f"{config.source or 'environment'}: prompts.{error}: {advice}") from None
 
 
 def check(config: Config, unix_ms: int) -> None:

@@ -50,6 +50,7 @@ def configuration(urls: Sequence[str], timeouts: Mapping[str, float], breaker: s
             base_url = f"{url}/{VERSION[dialect]}"
             parts.append(f'[providers.{name}]\nkind = "{dialect}"\nbase_url = "{base_url}"\n')
             parts.append(f'[[models]]\nid = "{name}"\nprovider = "{name}"\nupstream = "{name}"\n')
+            parts.append("input_price = 1.0\noutput_price = 2.0\n")
     return "\n".join(parts)
 
 

@@ -28,6 +28,8 @@ WARM_S = 30.0
 
 CATCHES_UP_WITHIN_S = 600.0
 
+MOST_GROWTH_BYTES = 50 << 20
+
 
 class Sample(Struct, frozen=True):
     """`at_s` is since the database went."""
@@ -104,8 +106,12 @@ def main() -> None:
         samples, said = asyncio.run(
             away(Path(folder), server, minutes=options.minutes, rate=options.rate, callers=options.callers)
         )
-    grown = growth_bytes(samples) / 2**20
-    print(f"{options.minutes:g} minutes without PostgreSQL at {options.rate:g} requests/s: {grown:+.1f} MiB; {said}")
+    first, last = samples[0], samples[-1]
+    rate = (last.answered - first.answered) / (last.at_s - first.at_s)
+    grown = growth_bytes(samples)
+    print(f"{options.minutes:g} minutes without PostgreSQL at {rate:.0f} requests/s: {grown / 2**20:+.1f} MiB; {said}")
+    if grown >= MOST_GROWTH_BYTES:
+        raise SystemExit("memory grew by more than it may")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -112,7 +112,7 @@ class Rig:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environ, cwd=self.folder)  # noqa: ASYNC220  # waited for in threads
         async with asyncio.timeout(STARTS_WITHIN_S), httpx.AsyncClient(trust_env=False) as client:
             while True:
-                assert self.process.poll() is None, self.log
+                assert self.process.poll() is None, self.log[-3000:]
                 try:
                     await client.get(f"http://127.0.0.1:{self.port}/healthz")
                     return
@@ -160,8 +160,8 @@ class Rig:
         said: str = ready.json()["storage"]
         return said
 
-    def load(self, callers: int = 16, rate: float | None = None) -> Load:
-        return Load(self.port, self.key, MODEL, callers, rate, self.numbers)
+    def load(self, callers: int = 16, rate: float | None = None, streams: Sequence[bool] = (False, True)) -> Load:
+        return Load(self.port, self.key, MODEL, callers, rate, self.numbers, streams)
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ def anyio_backend() -> str:
 
 
 async def test_a_gateway_that_is_killed_under_load_loses_no_record_and_no_settlement(tmp_path: Path) -> None:
-    said = await killed_again_and_again(tmp_path, rounds=2, seconds=1.0)
+    said, _ = await killed_again_and_again(tmp_path, rounds=2, seconds=1.0)
     assert "no answer without its record and settlement" in said
 
 
@@ -47,5 +47,5 @@ async def test_a_worker_that_is_killed_under_load_is_replaced_and_its_records_ar
 
 async def test_gateway_postgresql_and_valkey_killed_in_one_round_leave_the_books_right(tmp_path: Path) -> None:
     with postgresql() as server, valkey(tmp_path) as state:
-        said = await killed_again_and_again(tmp_path, rounds=1, seconds=3.0, rate=200, server=server, state=state)
+        said, _ = await killed_again_and_again(tmp_path, rounds=1, seconds=3.0, rate=200, server=server, state=state)
     assert "none twice" in said

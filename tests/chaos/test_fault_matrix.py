@@ -12,8 +12,9 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
+from llmwise.domain.usage import MOST_TOKENS
 from llmwise.providers.scripted import script as faults
-from llmwise.providers.scripted.script import AnyRule
+from llmwise.providers.scripted.script import AnyRule, Settings, Usage
 
 from .gateways import ANSWER, DIALECTS, Served, asked, events_of
 
@@ -344,3 +345,16 @@ def check_plain_stream(events: list[dict[str, Any]], due: Due) -> None:
 
 def test_the_matrix_holds_every_fault_of_the_script() -> None:
     assert {case.rule.fault for case in CASES} == {rule.__struct_config__.tag for rule in faults.Rule.__subclasses__()}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("said", "kept"), [(2**70, MOST_TOKENS), (-5, 0)])
+async def test_a_provider_that_reports_absurd_usage_gets_a_record_that_can_be_kept(
+    patient: Served, said: int, kept: int, stream: bool
+) -> None:
+    patient.play(settings=Settings(text=ANSWER, usage=Usage(input=said, output=said)))
+    for dialect in DIALECTS:
+        answer = await patient.client.post("/api/v1/chat", json=asked(f"{dialect}-1", stream=stream))
+        assert answer.status_code == 200, answer.text
+        record = await patient.settled_request(answer.headers["x-request-id"])
+        assert (record["prompt_tokens"], record["completion_tokens"]) == (kept, kept), dialect

@@ -12,12 +12,10 @@ from tests.servers import postgresql
 
 from . import books
 from .gateways import until
-from .outage import away, growth_bytes
+from .outage import MOST_GROWTH_BYTES, away, growth_bytes
 from .rig import rig
 
 pytestmark = pytest.mark.anyio
-
-MOST_GROWTH_BYTES = 50 << 20
 
 
 @pytest.fixture

@@ -14,12 +14,14 @@ import pytest
 from msgspec.structs import replace
 
 from llmwise.clock import SystemClock
+from llmwise.domain.errors import Unavailable
 from llmwise.domain.money import NANO_PER_USD
 from llmwise.domain.records import Admission, EntryKind, LedgerEntry, RequestRecord
 from llmwise.routing.breaker import BreakerSettings
+from llmwise.state.circuits import TICKET_S
 from llmwise.state.memory import MemoryState
 from llmwise.state.port import Claim, Purse, SharedState, Spent, StateSettings, Window, nothing_spent
-from llmwise.state.valkey import TICKET_S, ValkeyState
+from llmwise.state.valkey import ValkeyState
 from llmwise.storage.spool import interrupted
 from tests.valkeys import Valkey, valkey
 
@@ -327,8 +329,8 @@ async def test_the_probe_belongs_to_one_replica(shared: StateSettings) -> None:
 async def test_a_probe_nobody_comes_for_goes_to_another(shared: StateSettings) -> None:
     async with connected(shared) as a, connected(shared) as b:
         fail(a)
-        await eventually(lambda: bool(a._tickets or b._tickets))
-        other = b if a._tickets else a
+        await eventually(lambda: bool(a._circuits._tickets or b._circuits._tickets))
+        other = b if a._circuits._tickets else a
         await eventually(lambda: other.admit("t").allowed, 10 * TICKET_S)
 
 
@@ -378,6 +380,24 @@ async def test_without_valkey_limits_are_this_process_s_own_and_it_comes_back(
             async with asyncio.timeout(5):
                 while standing.spent_nanousd:  # then, Valkey having forgotten all, the ledger's, which knows nothing
                     (standing,) = await state.standings([PURSE], SystemClock().unix_ms())
+
+
+async def test_where_it_is_strict_nothing_is_spent_of_a_hard_budget_while_valkey_is_away(own_server: Valkey) -> None:
+    async with connected(StateSettings(own_server.url, 0.05, strict=True)) as state:
+        held = await state.reserve(claim(1))
+        own_server.freeze()
+        with pytest.raises(Unavailable, match="try again") as refused:
+            await state.reserve(claim(2))
+        assert (refused.value.code, refused.value.retry_after_s) == ("state_unavailable", 1.0)
+        soft = replace(PURSE, hard_nanousd=None)
+        assert (await state.reserve(claim(3, purses=(soft,)))).refused is None
+        state.settle(held, 4 * CENT, 0)
+        own_server.thaw()
+        await eventually(lambda: state.away is None)
+        state.settle(await state.reserve(claim(4)), 0, 0)
+        await state._pipe.drain()
+        (standing,) = await state.standings([PURSE], SystemClock().unix_ms())
+        assert (standing.spent_nanousd, standing.reserved_nanousd) == (4 * CENT, 0)
 
 
 async def test_a_state_that_never_connects_works_by_itself(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Deny by default: every route of the table, asked by every role."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
@@ -9,6 +9,7 @@ import pytest
 
 from llmwise.api.frame import Route
 from llmwise.api.routes import ROUTES
+from llmwise.api.server import Gateway as Server
 from llmwise.storage.store import OfflineKeys
 
 from .gateway import Gateway
@@ -57,6 +58,21 @@ def test_only_these_are_open(gateway: Gateway) -> None:
     for route in ROUTES:
         if route.access == "open":
             assert ask(gateway, route, None).status_code == 200, named(route)
+
+
+def test_the_application_serves_the_table_and_nothing_else() -> None:
+    async def lifespan(gateway: Server) -> AsyncIterator[None]:
+        yield
+
+    served = {getattr(route, "path", repr(route)) for route in Server(lifespan)._rest.routes}
+    assert served - {route.path for route in ROUTES} == {"/openapi.json", "/docs"}
+
+
+def test_a_prefix_before_the_path_opens_nothing(gateway: Gateway) -> None:
+    with httpx.Client(base_url=gateway.url, timeout=20) as client:
+        for route in KEYED:
+            path = route.path.replace("{", "").replace("}", "")
+            assert client.request(route.method, f"/a/compat{path}").status_code == 401, named(route)
 
 
 @pytest.mark.parametrize("role", ["nobody", "nonsense", "unknown", "expired", "revoked", "rotated away"])

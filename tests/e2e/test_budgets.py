@@ -193,7 +193,7 @@ def test_500_at_once_spend_at_most_the_budget_and_one_reservation(
 ) -> None:
     async def rush(key: str) -> list[int]:
         headers = {"authorization": key}
-        limits = httpx.Limits(max_connections=64)
+        limits = httpx.Limits(max_connections=500)
         async with httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=50, limits=limits) as client:
             body = asked(model=MODEL, stream=False, max_tokens=MAX_TOKENS)
             answers = await asyncio.gather(*(client.post("/api/v1/chat", json=body) for _ in range(500)))

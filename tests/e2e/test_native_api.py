@@ -395,6 +395,21 @@ def test_usage_adds_up(gateway: Gateway, client: httpx.Client, mock: ScriptedSer
     assert {item["prompt"] for item in recent} == {None}
 
 
+def test_the_credits_of_the_summary_are_those_that_were_charged(
+    gateway: Gateway, client: httpx.Client, mock: ScriptedServer
+) -> None:
+    key = client.post("/api/v1/keys/generate", json={"name": "charged"}).json()["key"]
+    with gateway.client(key) as own:
+        play(mock, defaults={"usage": {"input": 100, "output": 50}})
+        ask(own, model="gpt-5.2")
+        play(mock, {"fault": "cut", "after": 9}, defaults={"tokens": 20})
+        own.post(CHAT, json=asked(model="gpt-5.2"))
+        summary = own.get("/api/v1/usage/summary").json()
+        charged = [item["credits_charged"] for item in own.get("/api/v1/history").json()["items"]]
+    assert charged[0] == 0, "an answer that was cut is the operator's"
+    assert 0 < summary["total_credits"] == sum(charged) < summary["total_cost"] * 100
+
+
 def test_a_key_sees_its_own_requests_and_an_administrator_all(
     gateway: Gateway, client: httpx.Client, mock: ScriptedServer
 ) -> None:

@@ -49,6 +49,12 @@ def test_every_route_is_in_it_and_nothing_else(document: dict[str, Any]) -> None
     assert len(set(ids)) == len(ids)
 
 
+def test_an_upload_is_described_as_what_it_is(document: dict[str, Any]) -> None:
+    upload = document["paths"]["/api/v1/audit/import"]["post"]["requestBody"]
+    assert upload["content"] == {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    assert "gzip" in upload["description"]
+
+
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     names = set(re.findall(r"'#/components/schemas/(\w+)'", str(document)))
     assert names

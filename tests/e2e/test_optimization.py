@@ -165,6 +165,8 @@ BAD: list[tuple[str, str, dict[str, Any] | None, int, str, str | None]] = [
     ("PUT", f"{O}/policy", {"models": ["nobody"]}, 404, "model_not_found", None),
     ("PUT", f"{O}/policy", {"colour": "red"}, 422, "validation_error", "colour"),
     ("POST", f"{O}/evaluate", {"days": 0}, 422, "validation_error", "days"),
+    ("POST", f"{O}/policies/x/adopt", {"guard_days": 31}, 422, "validation_error", "guard_days"),
+    ("POST", f"{O}/replay", {"policy": "cost-0"}, 404, "policy_not_found", None),
     ("POST", f"{O}/replay", {"days": 91}, 422, "validation_error", "days"),
     ("POST", f"{O}/replay", {"sample_size": 19}, 422, "validation_error", "sample_size"),
     ("POST", f"{O}/replay?sample_size=301", None, 422, "validation_error", "sample_size"),

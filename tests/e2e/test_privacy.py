@@ -149,6 +149,45 @@ def test_a_purge_counts_what_it_forgot_and_leaves_others_alone(
     assert again["purged"]["requests_redacted"] == 0
 
 
+def test_test_runs_lose_their_texts_too_and_keep_their_results(
+    gateway: Gateway, accounts: tuple[httpx.Client, httpx.Client], mock: ScriptedServer
+) -> None:
+    first, second = accounts
+    mark = "run-" + "".join(random.choices("ghijklmnop", k=16))
+    form = [{"type": "json_schema", "schema": {"type": "object", "required": ["a"]}}]
+    suite = {"name": "s", "models": ["gpt-5.2"], "cases": [{"prompt": "Say it.", "checks": form, "max_tokens": 9}]}
+
+    def run(client: httpx.Client) -> dict[str, Any]:
+        made = client.post("/api/v1/optimization/test-suites", json=suite).json()
+        done: dict[str, Any] = client.post(f"/api/v1/optimization/test-suites/{made['id']}/run").json()
+        return done
+
+    play(mock, defaults={"text": f'"{mark}"'})
+    kept = run(first)
+    assert mark in kept["results"][0]["answer"]
+    assert mark in kept["results"][0]["outcomes"][0]["detail"], "a schema's complaint quotes the answer"
+    run(second)
+    assert first.put("/api/v1/settings/privacy", json={"purge_existing_data": True}).json()["purged"] == {
+        "requests_redacted": 1,
+        "memories_deleted": 0,
+        "conversations_redacted": 0,
+        "comments_deleted": 0,
+        "test_runs_redacted": 1,
+    }
+    csv = first.get(f"/api/v1/optimization/test-runs/{kept['id']}/csv").text
+    assert (mark in csv, "false" in csv, "gpt-5.2" in csv) == (False, True, True)
+    (other,) = second.get("/api/v1/optimization/test-runs").json()["items"]
+    assert mark in second.get(f"/api/v1/optimization/test-runs/{other['id']}/csv").text
+    second.put("/api/v1/settings/privacy", json={"zero_retention_mode": True}).raise_for_status()
+    assert found_in_database(gateway, mark) == []
+    silent = run(second)["results"][0]
+    assert (silent["answer"], silent["outcomes"]) == (None, [{"type": "json_schema", "passed": False, "detail": None}])
+    play(mock, {"model": "gpt-5.2", "fault": "status", "status": 400, "message": f"no: {mark}"})
+    assert run(second)["results"][0]["error"] == "invalid_request"
+    play(mock)
+    assert found_in_database(gateway, mark) == []
+
+
 def found_in_database(gateway: Gateway, *texts: str) -> list[tuple[str, str]]:
     return [(file, text) for file, text in found(gateway.config.parent, *texts) if file.startswith("llmwise.db")]
 

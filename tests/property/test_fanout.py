@@ -4,10 +4,12 @@ what it would have said alone, and leaves nothing open."""
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
+from functools import partial
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
+from msgspec.structs import replace
 
 from llmwise.clock import SystemClock
 from llmwise.domain.events import TextDelta
@@ -17,10 +19,13 @@ from llmwise.domain.models import ModelCard, Rate
 from llmwise.domain.plan import Plan, PlannedAttempt
 from llmwise.domain.records import Admission, AttemptRecord, LedgerEntry, RequestRecord
 from llmwise.domain.requests import ChatRequest
-from llmwise.orchestration.compare import Comparison, Contender
+from llmwise.orchestration.bounds import UNBOUNDED
+from llmwise.orchestration.compare import Comparison
 from llmwise.orchestration.deadlines import TimeoutSettings
-from llmwise.orchestration.fanout import Batch, Ended
+from llmwise.orchestration.fanout import Batch
 from llmwise.orchestration.mesh import Mesh
+from llmwise.orchestration.panel import Question, piped
+from llmwise.orchestration.settlement import Ledger
 from llmwise.providers.scripted import Script, ScriptedProvider
 from llmwise.providers.scripted import script as faults
 from llmwise.providers.scripted.script import AnyRule, Settings
@@ -57,7 +62,7 @@ cases = st.builds(
     Case,
     rules=st.lists(rules, min_size=2, max_size=9),
     stream=st.booleans(),
-    leaves_after=st.none() | st.integers(0, 20),
+    leaves_after=st.none() | st.integers(1, 20),
     cancelled=st.booleans(),
     pause=st.integers(0, 4),
 )
@@ -91,35 +96,36 @@ async def play(case: Case) -> None:
     ]
     mesh = Mesh({p.name: p for p in providers}, MemoryState(SystemClock(), BreakerSettings()), QUICK)
     kept = Kept()
-    run = Comparison(
-        [
-            Contender(Plan((PlannedAttempt(ModelCard(p.name, p.name, p.name, rate=PRICE), "requested"),)))
-            for p in providers
-        ],
+    request = ChatRequest("0", (Message("user", (Text("What is up?"),)),), stream=case.stream)
+    cards = [ModelCard(p.name, p.name, p.name, rate=PRICE) for p in providers]
+    asked = [Question(Plan((PlannedAttempt(card, "requested"),)), replace(request, model=card.id)) for card in cards]
+    account = Ledger(
         id=RequestId("req_1"),
         key_id="key",
-        request=ChatRequest("0", (Message("user", (Text("What is up?"),)),), stream=case.stream),
+        request=request,
+        plan=asked[0].plan,
         dialect="native",
         rate_of=lambda card, unix_ms: card.rate,
         clock=SystemClock(),
         recorder=kept,
+        mode="compare",
     )
+    run = Comparison(asked, request, account, UNBOUNDED)
     texts = [""] * len(providers)
     ended: list[int] = []
 
     async def read() -> None:
-        async with run.run(mesh) as items, aclosing(items):
-            if case.leaves_after == 0:
-                return await leave()
+        async with aclosing(piped(partial(run.run, mesh))) as items:
             async for item in items:
-                assert item.source not in ended, "nothing follows the end"
-                if isinstance(item, Ended):
-                    ended.append(item.source)
-                elif isinstance(item, Batch):
-                    texts[item.source] += "".join(e.text for e in item.events if isinstance(e, TextDelta))
+                source = item.source if isinstance(item, Batch) else item.number
+                assert source not in ended, "nothing follows the end"
+                if isinstance(item, Batch):
+                    texts[source] += "".join(e.text for e in item.events if isinstance(e, TextDelta))
+                else:
+                    ended.append(source)
                 for _ in range(case.pause):
                     await asyncio.sleep(0)
-                seen.append(item.source)
+                seen.append(source)
                 if len(seen) == case.leaves_after:
                     return await leave()
         return None
@@ -136,7 +142,7 @@ async def play(case: Case) -> None:
     assert not any(p.open for p in providers), "an exchange is left open"
 
     ((record, attempts),) = kept.settled
-    assert all(ledger.record is not None for ledger in run.ledgers)
+    assert all(ledger.record is not None for ledger in account.branches)
     assert [attempt.number for attempt in attempts] == list(range(len(attempts))) == list(range(record.attempts))
     assert record.output_tokens == sum(attempt.output_tokens for attempt in attempts)
     assert record.cost_nanousd == sum(attempt.cost_nanousd or 0 for attempt in attempts)
@@ -144,10 +150,10 @@ async def play(case: Case) -> None:
     assert sum(attempt.outcome != "skipped" for attempt in attempts) == calls
     if not left:
         assert sorted(ended) == list(range(len(providers)))
-        whole = [index for index, error in enumerate(run.errors) if error is None]
+        whole = [one.number for one in run.said if one.error is None]
         assert all(texts[index] == TEXT for index in whole)
         assert (record.status == 200) == bool(whole)
         assert (outcome is None) == bool(whole)
-    for index, ledger in enumerate(run.ledgers):
+    for index, ledger in enumerate(account.branches):
         if ledger.record is not None and ledger.record.status == 200 and index in ended:
             assert texts[index] == TEXT

@@ -22,7 +22,7 @@ from llmwise.domain.errors import OutOfCredit
 from llmwise.domain.money import CREDITS_PER_USD, NANO_PER_USD, divide_rounded, to_credits, to_usd
 from llmwise.domain.records import AttemptRecord, LedgerEntry, Mode, RequestRecord
 from llmwise.domain.requests import ChatRequest, Request
-from llmwise.orchestration.settlement import TERMS, Ledger
+from llmwise.orchestration.settlement import Ledger, owed_nanousd
 from llmwise.routing.needs import needs_of
 from llmwise.state.port import Claim, SharedState, Standing, Verdict
 
@@ -74,10 +74,8 @@ class Hold:
         nothing here: such attempts have no cost."""
         assert not self._settled, "a reservation is settled once"
         self._settled = True
-        cost = tokens = 0
+        cost, tokens = owed_nanousd(attempts, request.code), 0
         for attempt in attempts:
-            if attempt.cost_nanousd and TERMS[attempt.outcome].payer == "caller":
-                cost += attempt.cost_nanousd
             tokens += (
                 attempt.input_tokens + attempt.cache_read_tokens + attempt.cache_write_tokens + attempt.output_tokens
             )

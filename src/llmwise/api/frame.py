@@ -47,7 +47,7 @@ class Route(Struct, frozen=True):
     """One row of the route table. Exactly one of `handler` (framed) and `hot` (a plain ASGI callable) is set.
 
     `answer` is the type of a successful JSON answer, for the OpenAPI document, or a media type for anything else; a
-    tuple: one of these types.
+    tuple: one of these types. `upload` says what the handler itself reads from the request, as it is.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -61,6 +61,7 @@ class Route(Struct, frozen=True):
     query: type[Struct] | None = None
     body: type[Struct] | None = None
     body_optional: bool = False
+    upload: str | None = None
     stream: bool = False
     dialect: Literal["native", "openai", "anthropic", "operations"] = "native"
 

@@ -8,6 +8,7 @@ from llmwise.api.learning import DAY_MS
 from llmwise.api.services import Services
 from llmwise.domain.errors import GatewayError
 from llmwise.domain.money import from_usd
+from llmwise.insights.dataset import is_own
 from llmwise.insights.quality import JUDGE_PROMPT, JUDGE_SYSTEM, grade_of, to_judge
 from llmwise.insights.settings import QualitySettings
 from llmwise.storage.insights import Signal
@@ -29,8 +30,7 @@ async def grade(services: Services, settings: QualitySettings, random: Random) -
     spent = sum(signal.cost_nanousd or 0 for signal in signals if signal.source == "judge")
     settled = await services.store.settled_between(now_ms - DAY_MS, now_ms + 1, MOST_LOOKED_AT, texts=True)
     version = f"{card.id}/{JUDGE_PROMPT}"
-    own = [one for one in settled if (one.request.conversation_id or "").startswith("llmwise-")]
-    settled = tuple(one for one in settled if one not in own)
+    settled = tuple(one for one in settled if not is_own(one.request.conversation_id))
     known = {signal.request_id for signal in signals if signal.source == "judge"}
     done = 0
     for record in to_judge(settled, known, settings.share, card.provider, random)[:AT_ONCE]:

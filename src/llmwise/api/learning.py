@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from llmwise.api.services import Services
 from llmwise.domain.requests import Goal
 from llmwise.insights.bounded import Asked, NothingToLearn, asked_of, bound
-from llmwise.insights.dataset import Judged, Row, rows
+from llmwise.insights.dataset import Judged, Row, is_own, rows
 from llmwise.insights.estimate import Estimates, estimate
 from llmwise.insights.policy import GUARD_POINTS, Policy, joined, recommend, today_of
 from llmwise.insights.quality import judged_by, qualities, told_of
@@ -47,14 +47,15 @@ class Logs(Struct, frozen=True):
 async def logs(
     services: Services, days: float, *, limit: int = MOST_REQUESTS, texts: bool = False, key_id: str | None = None
 ) -> Logs:
-    """What was settled in the last days, read after all that is waiting was written. A request whose model was named
+    """What callers asked in the last days, read after all that is waiting was written. A request whose model was named
     has its task type from its text, where that is kept."""
     await services.writer.flush()
     now_ms = services.clock.unix_ms()
     since_ms = now_ms - round(days * DAY_MS)
     settled = await services.store.settled_between(since_ms, now_ms + 1, limit, texts=texts, key_id=key_id)
     signals = await services.store.signals_since(since_ms)
-    return Logs(await asyncio.to_thread(typed, settled), signals)
+    asked = [one for one in settled if not is_own(one.request.conversation_id)]
+    return Logs(await asyncio.to_thread(typed, asked), signals)
 
 
 def typed(settled: Sequence[SettledRequest]) -> list[SettledRequest]:

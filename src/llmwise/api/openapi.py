@@ -37,6 +37,7 @@ RESPONSE_EVENTS = (
     "Server-sent events, named: the `data` of each is a JSON object; the last one is `response.completed`, "
     "`response.incomplete` or `response.failed`."
 )
+UPLOADED = "application/octet-stream"
 NAMED_EVENTS = "Server-sent events, named: the `data` of each is a JSON object; the last one is `message_stop`."
 EXAMPLE = {
     "model": "auto",
@@ -112,6 +113,9 @@ def _operation(route: Route, schemas: dict[int, Any], error: Any) -> dict[str, A
         if route.stream:
             body["example"] = _example(route, route.body)
         operation["requestBody"] = {"required": not route.body_optional, "content": {"application/json": body}}
+    if route.upload is not None:
+        file = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {"description": route.upload, "required": True, "content": {UPLOADED: file}}
     return operation
 
 
@@ -182,8 +186,9 @@ def _entry(path: str, method: str, operation: dict[str, Any], components: dict[s
         shape = html.escape(_type(parameter["schema"]))
         parts.append(f"<p><code>{parameter['name']}</code> ({parameter['in']}): {shape}</p>")
     if "requestBody" in operation:
-        content = operation["requestBody"]["content"]["application/json"]
-        parts.append("<h4>Body</h4>" + _fields(content["schema"], components))
+        told = html.escape(operation["requestBody"].get("description", ""))
+        (content,) = operation["requestBody"]["content"].values()
+        parts.append("<h4>Body</h4>" + (f"<p>{told}</p>" if told else _fields(content["schema"], components)))
         if "example" in content:
             parts.append(
                 f"<pre>{html.escape(msgspec.json.format(msgspec.json.encode(content['example'])).decode())}</pre>"

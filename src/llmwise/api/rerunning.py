@@ -7,14 +7,18 @@ A judge prefers what stands first, so that every pair is read forwards and backw
 from collections import defaultdict
 from collections.abc import Mapping
 
+from llmwise.catalog.cost import estimate, estimate_tokens
 from llmwise.domain.messages import Message, Text
 from llmwise.domain.models import ModelCard
 from llmwise.domain.requests import ChatRequest
-from llmwise.insights.rerun import Grade
+from llmwise.insights.rerun import Grade, Past
 from llmwise.insights.suites import Ask
 from llmwise.orchestration.judge import DEFAULT_CRITERIA, HIGHEST, reading_by
 from llmwise.orchestration.material import judging
 from llmwise.orchestration.prompts import BUILT_IN, Prompts
+
+MOST_VERDICT_TOKENS = 1000
+"""Of a judge's answer on a pair: it is asked for a sentence or two on each."""
 
 
 def pairwise(ask: Ask, judge: ModelCard, prompts: Prompts = BUILT_IN) -> Grade:
@@ -39,7 +43,7 @@ def pairwise(ask: Ask, judge: ModelCard, prompts: Prompts = BUILT_IN) -> Grade:
                     judge,
                 )
                 system, asked = (message.text for message in request.messages)
-                said = await ask(judge.id, system, asked, request.sampling.max_tokens)
+                said = await ask(judge.id, system, asked, MOST_VERDICT_TOKENS)
                 cost += said.cost_nanousd or 0
                 reading = None if said.error is not None else reading_by(said.text, pair)
                 if reading is None:
@@ -51,3 +55,19 @@ def pairwise(ask: Ask, judge: ModelCard, prompts: Prompts = BUILT_IN) -> Grade:
         return {model: sum(given) / len(given) for model, given in scores.items()}, cost
 
     return grade
+
+
+SPARE = 2.0
+"""Prompts are counted by an estimate: a provider that counts twice as many tokens is still within the limit."""
+FRAME_TOKENS = 700
+"""Of what stands around a question, and around two answers."""
+
+
+def priciest(card: ModelCard, judge: ModelCard, past: Past, max_tokens: int) -> int:
+    """The most that an answer of `card` and its grading may cost, in nano-USD. Both have a price."""
+    question, old = (round(SPARE * estimate_tokens(text)) for text in (past.question, past.answer))
+    answer = estimate(question + FRAME_TOKENS, max_tokens, card.rate)
+    verdict = estimate(question + old + max_tokens + FRAME_TOKENS, MOST_VERDICT_TOKENS, judge.rate)
+    assert answer is not None
+    assert verdict is not None
+    return answer + 2 * verdict

@@ -20,10 +20,12 @@ from llmwise.insights.audit.importer import Imported, Reading, basename, digest_
 from llmwise.insights.audit.openai_batch import Pairing
 from llmwise.insights.audit.prices import Prices
 from llmwise.insights.audit.whatif import MOST_SAMPLED
+from llmwise.insights.control import control_of, policy_of, settings_of, version_in_force
 from llmwise.insights.page import page
 from llmwise.insights.report import report as make_report
 from llmwise.storage import audit
 from llmwise.storage.database import Database
+from llmwise.storage.insights import document
 
 LONG_BYTES = 4_000_000
 """From this size on a progress bar is shown, on a terminal."""
@@ -95,8 +97,13 @@ def report(
         database = Database.open(settings.storage.url)
         database.migrate()
         known = database.read(audit.everything, since_ms, audit.END_OF_TIME_MS, MOST_SAMPLED)
+        stored = database.read(document, "control", "policy")
+        control = control_of(None if stored is None else stored.body)
+        auto = settings_of(control, settings.auto)
+        version = version_in_force(control, auto.goal)
+        kept = None if version is None else database.read(document, "policy", version)
     database.close()
-    found = make_report(known, prices, settings.auto, source)
+    found = make_report(known, prices, auto, source, None if kept is None else policy_of(kept.body))
     if html is not None:
         try:
             html.write_text(page(found, datetime.now(UTC)), "utf-8")

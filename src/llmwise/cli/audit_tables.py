@@ -123,5 +123,8 @@ def _what_if(out: Console, found: WhatIf) -> None:
         for place in found.elsewhere:
             table.add_row(escape(place.model), usd(place.cost_nanousd), percent(place.saving))
         out.print(table)
-    for line in found.assumptions:
-        out.print(f"  - {escape(line)}", soft_wrap=True)
+    for title, lines in (("where the data do not allow it", found.limits), ("assumptions", found.assumptions)):
+        if lines:
+            out.print(f"  {title}:")
+        for line in lines:
+            out.print(f"  - {escape(line)}", soft_wrap=True)

@@ -81,7 +81,8 @@ def estimate_table(answer: Mapping[str, Any]) -> Table:
     """What a dry run says."""
     table = Table("call", "model", "least", "likely", box=None, header_style="dim", pad_edge=False)
     for call in answer["calls"]:
-        table.add_row(call["role"], Text(call["model"]), dollars(call["least"]), dollars(call["likely"]))
+        least = dollars(call["least"]) if call["certain"] else ""
+        table.add_row(call["role"], Text(call["model"]), least, dollars(call["likely"]))
     table.add_row("all", "", dollars(answer["least"]), dollars(answer["likely"]), style="bold")
     return table
 

@@ -1,17 +1,20 @@
 """`llmwise policy`: what the logs recommend, and which version is in force. All over the API of a running gateway."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from llmwise.cli.failing import fail
 from llmwise.cli.remote import DEFAULT_URL, KeyOption, UrlOption, gateway
 from llmwise.cli.tables import show as show_table
 
 GoalOption = Annotated[str | None, typer.Option("--goal", help="balanced, latency, cost or reliability.")]
 DaysOption = Annotated[int, typer.Option("--days", min=1, max=90, help="How far back to look.")]
 WhyOption = Annotated[str, typer.Option("--why", help="Kept with the change.")]
+RERUN_TIMEOUT_S = 3600.0
 Version = Annotated[str, typer.Argument(help="As `llmwise policy list` shows it.")]
 
 
@@ -28,6 +31,9 @@ def show(url: UrlOption = DEFAULT_URL, key: KeyOption = None) -> None:
     if found["trial"]:
         trial = found["trial"]
         out.print(f"on trial       {trial['version']} ({trial['stage']})")
+    if found["guard"]:
+        until = datetime.fromtimestamp(found["guard"]["until_ms"] / 1000, UTC)
+        out.print(f"under guard    {found['guard']['version']} until {until:%Y-%m-%d %H:%M} UTC")
     for task, model in found["avoid"]:
         out.print(f"left out       {model} on {task or 'all tasks'}: see `llmwise policy alerts`")
 
@@ -61,10 +67,18 @@ def list_(url: UrlOption = DEFAULT_URL, key: KeyOption = None) -> None:
         print(f"{event['what']:12} {event['version'] or '':24} by {event['by']}  {event['why']}")
 
 
-def adopt(version: Version, why: WhyOption = "", url: UrlOption = DEFAULT_URL, key: KeyOption = None) -> None:
+def adopt(
+    version: Version,
+    guard_days: Annotated[
+        float, typer.Option("--guard-days", min=0, max=30, help="Give it back by itself if it turns out worse.")
+    ] = 0.0,
+    why: WhyOption = "",
+    url: UrlOption = DEFAULT_URL,
+    key: KeyOption = None,
+) -> None:
     """Put a version in force; all gateways on the database follow within seconds."""
     with gateway(url, key) as client:
-        _in_force(client.optimization_adopt(version, why=why))
+        _in_force(client.optimization_adopt(version, why=why, guard_days=guard_days))
 
 
 def give_back(
@@ -114,13 +128,38 @@ def end(url: UrlOption = DEFAULT_URL, key: KeyOption = None) -> None:
         _in_force(client.optimization_end_trial())
 
 
-def replay(days: DaysOption = 30, sample: int = 100, url: UrlOption = DEFAULT_URL, key: KeyOption = None) -> None:
-    """Past requests through the planner as it decides now; no model is called."""
+def replay(
+    version: Annotated[str | None, typer.Argument(help="A version; by default the one in force.")] = None,
+    days: DaysOption = 30,
+    sample: Annotated[int, typer.Option("--sample", min=20, max=300, help="So many are shown.")] = 100,
+    rerun: Annotated[int | None, typer.Option("--rerun", min=1, max=2000, help="Really ask so many again.")] = None,
+    max_cost: Annotated[float | None, typer.Option("--max-cost", help="For at most so many USD.")] = None,
+    judge: Annotated[str | None, typer.Option("--judge", help="The model that grades what is asked again.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="Ask these in place of the policy's choice; repeatable.")
+    ] = None,
+    url: UrlOption = DEFAULT_URL,
+    key: KeyOption = None,
+) -> None:
+    """Past requests through the planner under a policy; with --rerun a sample is really asked again, and graded."""
+    if rerun is not None:
+        if max_cost is None or judge is None:
+            fail("--rerun costs money and needs a grader: give --max-cost USD and --judge MODEL")
+        with gateway(url, key) as client:
+            _rerun(
+                client.with_options(timeout=RERUN_TIMEOUT_S).optimization_rerun(
+                    max_usd=max_cost, judge=judge, days=days, sample_size=rerun, models=model, policy=version
+                )
+            )
+        return
+    if max_cost is not None or judge is not None or model:
+        fail("--max-cost, --judge and --model belong to --rerun N: a replay asks nobody")
     with gateway(url, key) as client:
-        found = client.optimization_replay(days=days, sample_size=sample)
+        found = client.optimization_replay(days=days, sample_size=sample, policy=version)
     print(f"{found['replayed']} of {found['sampled']} requests planned anew, {found['changed']} go elsewhere")
     if found["saved_share"] is not None:
         print(f"${found['cost']:.6f} -> ${found['replayed_cost']:.6f}: {found['saved_share']:.1%} less")
+    _compared(found["estimate"], f"by the logs ({found['estimate']['supported']:.0%} of the requests back it)")
     for text in found["notes"]:
         print(text)
 
@@ -148,6 +187,31 @@ def _report(made: Any) -> None:
             print(f"{task['task_type']}: {reason['text']}")
     for text in made["notes"]:
         print(text)
+
+
+def _rerun(found: Any) -> None:
+    spent = f"for ${found['spent']:.6f} of ${found['max_usd']:g}"
+    print(f"{found['asked']} of {found['sampled']} questions asked again {spent}, {found['changed']} of them elsewhere")
+    if found["incomplete"]:
+        print(f"{found['incomplete']} without an answer or a verdict")
+    _compared(found, "asked again")
+    if found["proposal"]:
+        print(found["proposal"]["why"])
+        print(f"proposed: {found['proposal']['version']}")
+    for text in found["notes"]:
+        print(text)
+    print(f"in the history as {found['conversation_id']}")
+
+
+def _compared(found: Any, how: str) -> None:
+    """Quality and cost of a request, as they were and would be, with the interval of the change."""
+    for name, unit, form in (("quality", 1, ".3f"), ("cost_nanousd", 1e9, ".6f")):
+        one = found[name]
+        if one:
+            was, would_be = (one[key]["value"] / unit for key in ("was", "would_be"))
+            low, high = (one["change"]["interval"][end] / unit for end in ("low", "high"))
+            label = "quality" if name == "quality" else "USD a request"
+            print(f"{label}: {was:{form}} -> {would_be:{form}} ({low:+{form}} to {high:+{form}}), {how}")
 
 
 def _in_force(found: Any) -> None:

@@ -159,7 +159,7 @@ class Endpoints(ABC, Generic[ObjectT, ArrayT, TextT, StreamT]):
 
         `fallback`          for a model, those that are tried in its place: `{"gpt-5.2": ["deepseek-v3"]}`.
         `source_timeout_s`  how long one model may take.
-        `max_cost`          in US dollars; what would cost more is refused, and what is spent ends the asking.
+        `max_cost`          in US dollars; models wait, or are not asked, while there is no room for them.
         `dry_run`           asks no model and answers what it will cost: `least`, `likely` and `calls`.
         """
         return self._object(whole_answer("/compare", locals()))
@@ -442,8 +442,8 @@ class Endpoints(ABC, Generic[ObjectT, ArrayT, TextT, StreamT]):
     def optimization_alerts(self, *, limit: int = 12) -> ObjectT:
         return self._object(get("/optimization/alerts", fields(locals())))
 
-    def optimization_replay(self, *, days: int = 30, sample_size: int = 100) -> ObjectT:
-        """Past requests through the current policy: `days` 1 to 90, `sample_size` 20 to 300."""
+    def optimization_replay(self, *, days: int = 30, sample_size: int = 100, policy: str | None = None) -> ObjectT:
+        """Past requests through the current policy, or another version: `days` 1 to 90, `sample_size` 20 to 300."""
         return self._object(post("/optimization/replay", fields(locals())))
 
     def optimization_test_templates(self) -> ObjectT:
@@ -485,9 +485,27 @@ class Endpoints(ABC, Generic[ObjectT, ArrayT, TextT, StreamT]):
         """The versions, what was in force when, and who changed what."""
         return self._object(get("/optimization/policies", fields(locals())))
 
-    def optimization_adopt(self, version: str, *, why: str = "") -> ObjectT:
-        """Put a version in force."""
-        return self._object(post(f"/optimization/policies/{segment(version)}/adopt", {"why": why}))
+    def optimization_rerun(
+        self,
+        *,
+        max_usd: float,
+        judge: str,
+        days: int = 30,
+        sample_size: int = 100,
+        models: Sequence[str] | None = None,
+        policy: str | None = None,
+        max_tokens: int = 2048,
+    ) -> ObjectT:
+        """Ask past questions again, of whom a policy would ask or of all `models`, graded, for at most `max_usd`.
+
+        It takes as long as the answers do: `client.with_options(timeout=3600).optimization_rerun(...)`.
+        """
+        return self._object(post("/optimization/rerun", fields(locals())))
+
+    def optimization_adopt(self, version: str, *, why: str = "", guard_days: float = 0.0) -> ObjectT:
+        """Put a version in force; for `guard_days` it is given back by itself if it is worse than what was before."""
+        body = {"why": why, "guard_days": guard_days}
+        return self._object(post(f"/optimization/policies/{segment(version)}/adopt", body))
 
     def optimization_return(self, *, goal: str | None = None, why: str = "") -> ObjectT:
         """Put the version before back in force, or none."""

@@ -6,6 +6,9 @@ buckets, and nothing after them asks again.
 
 from msgspec import Struct
 
+MOST_TOKENS = 10**10
+"""In a bucket: more than any answer has, and few enough that counts and costs fit into the 64 bits they are kept in."""
+
 
 class TokenUsage(Struct, frozen=True, gc=False):
     """Tokens of one attempt. Every input token is in exactly one input bucket, every output token in `output`;
@@ -18,6 +21,23 @@ class TokenUsage(Struct, frozen=True, gc=False):
     output: int = 0
     reasoning: int = 0
     estimated: bool = False
+
+    @classmethod
+    def reported(
+        cls,
+        input: int = 0,
+        cache_read: int = 0,
+        cache_write_5m: int = 0,
+        cache_write_1h: int = 0,
+        output: int = 0,
+        reasoning: int = 0,
+    ) -> "TokenUsage":
+        """By a provider, which may say any number: each bucket has from 0 to `MOST_TOKENS`."""
+        said = (input, cache_read, cache_write_5m, cache_write_1h, output, reasoning)
+        if min(said) < 0 or max(said) > MOST_TOKENS:
+            bounded = (min(max(count, 0), MOST_TOKENS) for count in said)
+            input, cache_read, cache_write_5m, cache_write_1h, output, reasoning = bounded
+        return cls(input, cache_read, cache_write_5m, cache_write_1h, output, reasoning)
 
     @property
     def prompt(self) -> int:

@@ -14,7 +14,7 @@ opposite sum at `WELL` = ln(1,000). What is usual follows slowly (`MEMORY`) whil
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -133,11 +133,14 @@ class Watch:
         self._streams: dict[tuple[str, str, Metric], Stream] = {}
         self.open: dict[tuple[str, str, Metric], Alert] = {}
 
-    def add(self, row: Row) -> list[Alert]:
-        """The alerts that a row begins or ends. Rows without a task type are watched together, as `any`."""
+    def add(self, row: Row, metrics: Collection[Metric] = METRICS) -> list[Alert]:
+        """The alerts that a row begins or ends. Rows without a task type are watched together, as `any`. `metrics` are
+        what of the row is new."""
         task = row.task_type or "any"
         changed = []
         for metric, value in _values(row):
+            if metric not in metrics:
+                continue
             key = (task, row.model, metric)
             stream = self._streams.get(key)
             if stream is None:

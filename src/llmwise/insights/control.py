@@ -1,7 +1,7 @@
 """What an administrator has decided about policies: settings, versions in force, the one on trial. One document,
 changed in one transaction each time, with an event for every change; all processes read it again every few seconds.
 
-    proposed -> shadow -> canary -> adopted -> given back        any of these may be skipped but the first
+    proposed -> shadow -> canary -> adopted (under guard) -> given back        any may be skipped but the first
 """
 
 from collections.abc import Callable, Mapping
@@ -16,9 +16,10 @@ from llmwise.domain.requests import Goal
 from llmwise.insights.policy import Policy, learned
 from llmwise.routing.auto import AutoSettings
 from llmwise.routing.learned import MOST_EXPLORED, Learned
-from llmwise.routing.rollout import OnTrial, Rollout, Stage
+from llmwise.routing.rollout import Guarded, OnTrial, Rollout, Stage
 from llmwise.storage.store import Store
 
+DAY_MS = 86_400_000
 KEPT = 50
 """Adoptions remembered, to return to."""
 
@@ -65,6 +66,18 @@ class TrialState(Struct, frozen=True):
     began_at_ms: int
 
 
+class Guard(Struct, frozen=True):
+    """An adoption that is still watched: until `until_ms` a part of the conversations stays with `before`, and if the
+    new version is surely worse than these by more than `margin`, it is given back."""
+
+    version: str
+    goal: Goal
+    before: str | None
+    margin: float
+    began_at_ms: int
+    until_ms: int
+
+
 class Control(Struct, frozen=True):
     """`avoid` are the (task type or `None`, model) that do badly just now."""
 
@@ -72,6 +85,7 @@ class Control(Struct, frozen=True):
     adopted: dict[Goal, str] = {}
     adoptions: tuple[Adoption, ...] = ()
     trial: TrialState | None = None
+    guard: Guard | None = None
     avoid: tuple[tuple[str | None, str], ...] = ()
     updated_at_ms: int = 0
 
@@ -88,13 +102,20 @@ def policy_of(body: str) -> Policy:
     return _policy(body)
 
 
-def adopt(control: Control, goal: Goal, version: str, now_ms: int) -> Control:
-    """Raises `Conflict` when it is in force already. A trial of the same version ends."""
+def adopt(
+    control: Control, goal: Goal, version: str, now_ms: int, *, guard_days: float = 0.0, margin: float = 0.05
+) -> Control:
+    """Raises `Conflict` when it is in force already. A trial of the same version ends, and so does any guard; with
+    `guard_days` a new one begins."""
     if control.adopted.get(goal) == version:
         raise Conflict(f"{version} is in force for {goal} already", code="already_adopted")
     trial = None if control.trial is not None and control.trial.version == version else control.trial
+    guard = None
+    if guard_days > 0:
+        guard = Guard(version, goal, control.adopted.get(goal), margin, now_ms, now_ms + round(guard_days * DAY_MS))
     return replace(
         control,
+        guard=guard,
         adopted={**control.adopted, goal: version},
         adoptions=(*control.adoptions, Adoption(goal, version, now_ms))[-KEPT:],
         trial=trial,
@@ -111,17 +132,19 @@ def give_back(control: Control, goal: Goal, now_ms: int) -> Control:
     if before is not None:
         adopted[goal] = before
     others = tuple(one for one in control.adoptions if one.goal != goal)
-    return replace(control, adopted=adopted, adoptions=(*others, *of_goal))
+    guard = None if control.guard is not None and control.guard.goal == goal else control.guard
+    return replace(control, adopted=adopted, adoptions=(*others, *of_goal), guard=guard)
 
 
 def begin(control: Control, trial: TrialState) -> Control:
-    """Raises `Conflict` while another version is on trial. The same one may go on to another stage."""
+    """Raises `Conflict` while another version is on trial. The same one may go on to another stage. A guard ends: two
+    comparisons at once would be none."""
     if control.trial is not None and control.trial.version != trial.version:
         text = f"{control.trial.version} is on trial: end it first (DELETE /api/v1/optimization/trial)"
         raise Conflict(text, code="trial_running")
     if control.adopted.get(trial.goal) == trial.version:
         raise Conflict(f"{trial.version} is in force for {trial.goal} already", code="already_adopted")
-    return replace(control, trial=trial)
+    return replace(control, trial=trial, guard=None)
 
 
 def end(control: Control) -> Control:
@@ -129,6 +152,21 @@ def end(control: Control) -> Control:
     if control.trial is None:
         raise NotFound("no policy is on trial", code="no_trial")
     return replace(control, trial=None)
+
+
+def settings_of(control: Control, auto: AutoSettings) -> AutoSettings:
+    """The configuration's, with what an administrator has set in its place."""
+    settings = control.settings
+    return replace(
+        auto,
+        goal=settings.goal or auto.goal,
+        max_fallbacks=auto.max_fallbacks if settings.max_fallbacks is None else settings.max_fallbacks,
+        models=auto.models if settings.models is None else [*settings.models],
+    )
+
+
+def version_in_force(control: Control, goal: Goal) -> str | None:
+    return control.adopted.get(goal) if control.settings.enabled else None
 
 
 class Steering:
@@ -147,11 +185,18 @@ class Steering:
         wanted = {*self.control.adopted.values()}
         if self.control.trial is not None:
             wanted.add(self.control.trial.version)
+        if self.control.guard is not None and self.control.guard.before is not None:
+            wanted.add(self.control.guard.before)
         for version in wanted - self._policies.keys():
             document = await self._store.document("policy", version)
             if document is not None:
                 self._policies[version] = policy_of(document.body)
         self.rollout = rollout_of(self.control, self._policies, auto)
+
+    def in_force(self, goal: Goal) -> Policy | None:
+        """The adopted policy of a goal, whole."""
+        version = version_in_force(self.control, goal)
+        return None if version is None else self._policies.get(version)
 
     async def change(self, change: Callable[[Control], Control], auto: AutoSettings, now_ms: int) -> Control:
         """Change what is decided, for all processes. Raises what `change` raises, and then nothing is changed."""
@@ -166,13 +211,7 @@ class Steering:
 
 def rollout_of(control: Control, policies: Mapping[str, Policy], auto: AutoSettings) -> Rollout:
     """A version that is not in the database (any more) is not in force. `auto` is resolved: its names are ids."""
-    settings = control.settings
-    override = replace(
-        auto,
-        goal=settings.goal or auto.goal,
-        max_fallbacks=auto.max_fallbacks if settings.max_fallbacks is None else settings.max_fallbacks,
-        models=auto.models if settings.models is None else [*settings.models],
-    )
+    settings, override = control.settings, settings_of(control, auto)
     avoid = frozenset(control.avoid)
     if not settings.enabled:
         return Rollout(auto=override, avoid=avoid)
@@ -185,4 +224,8 @@ def rollout_of(control: Control, policies: Mapping[str, Policy], auto: AutoSetti
     trial, of = None, control.trial
     if of is not None and (found := table(of.version, 0.0)) is not None:
         trial = OnTrial(found, of.stage, of.share if of.stage == "canary" else 0.0)
-    return Rollout(adopted, trial, avoid, override)
+    guarded, by = None, control.guard
+    if by is not None and by.goal in adopted:
+        before = None if by.before is None else table(by.before, settings.explore)
+        guarded = Guarded(by.version, by.goal, before)
+    return Rollout(adopted, trial, guarded, avoid, override)

@@ -23,6 +23,16 @@ SUCCESS: Mapping[Outcome, bool | None] = {
 """A refused request is the caller's fault, and one that he left says nothing of the model."""
 
 
+OWN = "llmwise-"
+"""The gateway's own conversations begin so: suites, graders, reruns. What it asks is paid for and recorded as any, and
+is nobody's traffic to learn from."""
+
+
+def is_own(conversation_id: str | None) -> bool:
+    """Whether the gateway asked it itself."""
+    return conversation_id is not None and conversation_id.startswith(OWN)
+
+
 class Judged(Struct, frozen=True):
     """What is known of a request beside its record: `quality` 0..1 (feedback, a judge, a check), the chance
     `propensity` with which its first model was taken, and whether that was exploration."""

@@ -187,6 +187,8 @@ def _saving(found: WhatIf) -> list[str]:
             '<div class="scroll"><table><thead><tr><th>model</th><th>all tokens there</th><th>less than today</th></tr>'
             f"</thead><tbody>{rows}</tbody></table></div>"
         )
+    if found.limits:
+        inside.append(f"<p>Where the data do not allow it:</p>{_list(found.limits)}")
     if found.assumptions:
         inside.append(f"<details><summary>Assumptions</summary>{_list(found.assumptions)}</details>")
     return [_section("What routing would save", "\n".join(inside))]

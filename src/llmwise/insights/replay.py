@@ -1,17 +1,17 @@
-"""Past requests under another policy: what they would have cost, and how good the answers would have been.
+"""Past requests under another policy: whom they would have asked, what that would have cost, and how good the answers
+would have been. Nothing is sent.
 
-Nothing is sent. Cost and success come from rows, quality by the doubly robust estimate (`offpolicy.py`), and only
-rows with a propensity count: of requests whose model was certain to be taken nothing can be learned about another.
+They go through the planner itself (`replanned`), under any policy that it knows: what live traffic would have met,
+filters, conversations' lots and all. Of a question the record keeps the user's last words; one that brought more (a
+conversation, a system prompt, tools' results, a document) is not what was asked, and is counted as left out.
 
-    replay      a policy per task type
-    replanned   past questions through the planner itself, under any policy that it knows: what live traffic would
-                have met, filters, conversations' lots and all. Of a question the record keeps the user's last words;
-                one that brought more (a conversation, a system prompt, tools' results, a document) is not what was
-                asked, and is counted as left out
+What the planner's choices would have come to (`replay`) is the doubly robust estimate (`offpolicy.py`), and only rows
+with a propensity count: of requests whose model was certain to be taken nothing can be learned about another. Asking
+again can tell (`rerun.py`).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -40,86 +40,34 @@ can take it now."""
 
 
 class Compared(Struct, frozen=True):
-    """A measure as it was and as it would have been, both estimated from the same rows. `change` is the difference,
-    row by row, so that its interval is shorter than the two."""
+    """A measure as it was and as it would have been, of the same requests. `change` is the difference, one by one, so
+    that its interval is shorter than the two."""
 
     was: Estimate
     would_be: Estimate
     change: Estimate
 
 
-class Replayed(Struct, frozen=True):
-    """`rows` went in. `left_out` had no task type, no propensity or not the measure. `supported` is the share of rows
-    whose task has the policy's model in the logs; the others count as they were. `None`: nothing to go by."""
-
-    rows: int
-    left_out: int
-    supported: float
-    quality: Compared | None
-    cost_nanousd: Compared | None
-
-
-def replay(rows: Iterable[Row], policy: Mapping[str, str], reference: str) -> Replayed:
-    """Task type -> model against always `reference`, on first attempts. A task type that `policy` doesn't name stays
-    with the reference; so does one where the policy's model was never seen."""
-    first = [row for row in rows if row.after is None]
-    usable = [row for row in first if row.task_type is not None and row.propensity is not None]
-    seen = {(row.task_type, row.model) for row in usable}
-    choice = {task: model for task, model in policy.items() if (task, model) in seen}
-    supported = sum(row.task_type not in policy or row.task_type in choice for row in usable)
-    quality = [_logged(row, row.quality) for row in usable if row.quality is not None]
-    cost = [_logged(row, float(row.cost_nanousd)) for row in usable if row.cost_nanousd is not None]
-    return Replayed(
-        rows=len(first),
-        left_out=len(first) - len(usable),
-        supported=supported / len(usable) if usable else 0.0,
-        quality=_compared(quality, choice, reference),
-        cost_nanousd=_compared(cost, choice, reference),
-    )
-
-
-def _logged(row: Row, measure: float) -> Logged:
-    assert row.task_type is not None
-    assert row.propensity is not None
-    propensity = max(row.propensity, LEAST_PROPENSITY)
-    return Logged(row.task_type, row.model, measure, 0.0, propensity, row.conversation)
-
-
-def _compared(rows: list[Logged], choice: Mapping[str, str], reference: str) -> Compared | None:
-    """`None` without rows of the reference: there is nothing to compare with."""
-    if not any(row.model == reference for row in rows):
-        return None
-    scored = Scored(rows)
-    try:
-        was = scored.influence(lambda _: {}, reference)
-        would_be = scored.influence(lambda _: choice, reference)
-    except KeyError:  # a fold without a single row of a model: too few to say anything
-        return None
-    change = [new - old for new, old in zip(would_be, was, strict=True)]
-    estimates = [mean(values, None, scored.conversations) for values in (was, would_be, change)]
-    assert estimates[0] is not None
-    assert estimates[1] is not None
-    assert estimates[2] is not None
-    return Compared(estimates[0], estimates[1], estimates[2])
-
-
 class Replanned(Struct, frozen=True):
-    """A past request as the planner would decide it now. `row` is its first attempt, with the model that was asked."""
+    """A past request as the planner would decide it now. `row` is its first attempt, with the model that was asked;
+    `strategy` is Auto's word for how it decided."""
 
     row: Row
     model: str
+    strategy: str | None
     policy_version: str | None
 
 
 class Replay(Struct, frozen=True):
-    """Of `requests`, `planned` went through the planner and `left_out` could not, by reason. `moves` counts (model
-    asked then, model it would ask). `supported` is the share of the planned whose new model was ever logged on its task
-    type with a chance; only they are estimated. `None`: nothing to go by, as where no propensities were logged."""
+    """Of `requests`, `planned` went through the planner and `left_out` could not, by reason. `moves` counts "model
+    asked then -> model it would ask" where these differ. `supported` is the share of the planned whose new model was
+    ever logged on its task type with a chance; only they are estimated. `None`: nothing to go by, as where no
+    propensities were logged."""
 
     requests: int
     planned: int
     left_out: dict[str, int]
-    moves: dict[tuple[str, str], int]
+    moves: dict[str, int]
     supported: float
     quality: Compared | None
     cost_nanousd: Compared | None
@@ -146,9 +94,9 @@ def replanned(
             yield "no_model"
             continue
         task = rows[0].task_type or (plan.auto.task_type if plan.auto is not None else None)
-        version = plan.auto.policy_version if plan.auto is not None else None
+        how = (None, None) if plan.auto is None else (plan.auto.strategy, plan.auto.policy_version)
         row = rows[0] if rows[0].task_type == task else replace(rows[0], task_type=task)
-        yield Replanned(row, plan.attempts[0].target.id, version)
+        yield Replanned(row, plan.attempts[0].target.id, *how)
 
 
 def not_replayable(record: RequestRecord) -> Why | None:
@@ -175,7 +123,7 @@ def asked_again(record: RequestRecord, goal: Goal | None) -> ChatRequest:
     )
 
 
-def replay_planned(found: Iterable[Replanned | Why]) -> Replay:
+def replay(found: Iterable[Replanned | Why]) -> Replay:
     """What the planner's choices would have come to."""
     planned: list[Replanned] = []
     left_out: Counter[str] = Counter()
@@ -184,7 +132,7 @@ def replay_planned(found: Iterable[Replanned | Why]) -> Replay:
             planned.append(one)
         else:
             left_out[one] += 1
-    moves = Counter((one.row.model, one.model) for one in planned)
+    moves = Counter(f"{one.row.model} -> {one.model}" for one in planned if one.model != one.row.model)
     usable = [one for one in planned if one.row.task_type is not None and one.row.propensity is not None]
     seen = {(one.row.task_type, one.row.model) for one in usable}
     backed = [one for one in usable if (one.row.task_type, one.model) in seen]
@@ -201,6 +149,13 @@ def replay_planned(found: Iterable[Replanned | Why]) -> Replay:
     )
 
 
+def _logged(row: Row, measure: float) -> Logged:
+    assert row.task_type is not None
+    assert row.propensity is not None
+    propensity = max(row.propensity, LEAST_PROPENSITY)
+    return Logged(row.task_type, row.model, measure, 0.0, propensity, row.conversation)
+
+
 def _against_was(rows: list[Logged], planned: Sequence[Replanned]) -> Compared | None:
     """The planner's choices against what really happened, whose measure is known without a model of it."""
     if not rows:
@@ -210,10 +165,11 @@ def _against_was(rows: list[Logged], planned: Sequence[Replanned]) -> Compared |
         would_be = scored.influence_of([one.model for one in planned])
     except KeyError:  # a fold without a single row of a model: too few to say anything
         return None
-    was = [row.reward for row in rows]
+    return compared([row.reward for row in rows], would_be, scored.conversations)
+
+
+def compared(was: Sequence[float], would_be: Sequence[float], conversations: Sequence[Hashable]) -> Compared | None:
+    """One number a request, twice. `None` without requests."""
     change = [new - old for new, old in zip(would_be, was, strict=True)]
-    estimates = [mean(values, None, scored.conversations) for values in (was, would_be, change)]
-    assert estimates[0] is not None
-    assert estimates[1] is not None
-    assert estimates[2] is not None
-    return Compared(estimates[0], estimates[1], estimates[2])
+    old, new, moved = (mean(values, None, conversations) for values in (was, would_be, change))
+    return None if old is None or new is None or moved is None else Compared(old, new, moved)

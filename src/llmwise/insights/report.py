@@ -15,6 +15,7 @@ from llmwise.domain.usage import TokenUsage
 from llmwise.insights.audit.overlap import REPORTS, once
 from llmwise.insights.audit.prices import Prices
 from llmwise.insights.audit.whatif import WhatIf, from_tokens, what_if
+from llmwise.insights.policy import Policy
 from llmwise.routing.auto import LOW_BAR, QUALITY_BAR, AutoSettings
 from llmwise.storage.audit import DAY_MS, Cell, Everything, Sampled, Timing
 
@@ -105,8 +106,10 @@ EMPTY = (
 )
 
 
-def report(known: Everything, prices: Prices, settings: AutoSettings, source: str | None = None) -> Report:
-    """All that is known, or that of one source."""
+def report(
+    known: Everything, prices: Prices, settings: AutoSettings, source: str | None = None, policy: Policy | None = None
+) -> Report:
+    """All that is known, or that of one source. `policy` is the one in force for the goal of `settings`."""
     cells, timings, sample, total_requests = known.cells, known.timings, known.sample, known.sampled_of
     shown = sorted({cell.source for cell in cells})
     if source is not None:
@@ -136,7 +139,7 @@ def report(known: Everything, prices: Prices, settings: AutoSettings, source: st
         days=tuple(sorted(_shares(counted, lambda cell: _iso(cell.day)), key=lambda share: share.name)),
         speed=_speeds(timings, prices),
         simple=_simple(logged, prices),
-        what_if=_what_if(counted, total_requests, sample, prices, settings),
+        what_if=_what_if(counted, total_requests, sample, prices, settings, policy),
         unknown=_unknown(cells, counted, timings, totals),
         notes=notes,
     )
@@ -251,9 +254,14 @@ def _tier(model: str | None, prices: Prices) -> str | None:
 
 
 def _what_if(
-    counted: Sequence[Cell], total: int, sample: Sequence[Sampled], prices: Prices, settings: AutoSettings
+    counted: Sequence[Cell],
+    total: int,
+    sample: Sequence[Sampled],
+    prices: Prices,
+    settings: AutoSettings,
+    policy: Policy | None,
 ) -> WhatIf:
-    found = what_if(total, sample, prices, settings) if sample else None
+    found = what_if(total, sample, prices, settings, policy) if sample else None
     if found is not None:
         return found
     tokens: dict[str, TokenUsage] = defaultdict(TokenUsage)

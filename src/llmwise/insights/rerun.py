@@ -1,6 +1,6 @@
 """Past questions really asked again: a sample, other models, a limit on the cost, and somebody who grades the answers.
 
-This is what exploring live traffic can't give: every model's answer to the same question, so that models are compared
+This is what exploring live traffic can't give: other models' answers to the same question, so that models are compared
 on the very same questions, and nobody gets a worse answer meanwhile. It costs money, so it is asked for by name and
 stops at its limit: a question is begun only where all that it may cost at most still fits, beside what is under way.
 
@@ -42,8 +42,9 @@ not graded, and the question then counts for nobody."""
 
 
 class Rerun(Struct, frozen=True):
-    """What came of it. `asked` are the questions that every model answered and that were graded; `incomplete` those
-    where one failed or was not graded; `unasked` had no room under the limit. `spent_nanousd`: answers and grading."""
+    """What came of it. `asked` are the questions that every model answered and that were graded, the outcome of the
+    model of then first; `incomplete` those where one failed or was not graded; `unasked` had no room under the limit.
+    `spent_nanousd`: answers and grading."""
 
     asked: tuple[Asked, ...]
     incomplete: int
@@ -79,17 +80,18 @@ def sample(settled: Sequence[SettledRequest], count: int, random: Random) -> tup
 
 async def rerun(
     past: Sequence[Past],
-    models: Sequence[str],
+    whom: Callable[[Past], Sequence[str]],
     ask: Ask,
     grade: Grade,
-    at_most: Callable[[str, str], int],
+    at_most: Callable[[str, Past], int],
     limit_nanousd: int,
     *,
     max_tokens: int | None = None,
     parallel: int = PARALLEL,
 ) -> Rerun:
-    """Ask each of `past` of all `models` and grade their answers beside the old one. `at_most(model, question)` is the
-    most that an answer may cost, in nano-USD, grading included."""
+    """Ask each of `past` of all the models of `whom` and grade their answers beside the old one. Where the model of
+    then is the only one, nothing is asked and the question counts as it was. `at_most(model, past)` is the most that
+    an answer may cost, in nano-USD, grading included."""
     purse = _Purse(limit_nanousd)
     found: list[Asked] = []
     incomplete = unasked = 0
@@ -98,8 +100,8 @@ async def rerun(
     async def work() -> None:
         nonlocal incomplete, unasked
         for one in waiting:
-            others = [model for model in dict.fromkeys(models) if model != one.model]
-            most = sum(at_most(model, one.question) for model in others)
+            others = [model for model in dict.fromkeys(whom(one)) if model != one.model]
+            most = sum(at_most(model, one) for model in others)
             if not await purse.reserve(most):
                 unasked += 1
                 continue

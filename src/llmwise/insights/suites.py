@@ -16,6 +16,7 @@ from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from llmwise.domain.errors import Unprocessable
 from llmwise.insights.quality import grade_of
@@ -87,7 +88,8 @@ class Outcome(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """A case on a model. `answer` is cut short, and `None` where no text may be kept."""
+    """A case on a model. `answer` is cut short. Where no text may be kept it is `None`, and so is what checks and
+    errors quote (`silenced`)."""
 
     case: str
     model: str
@@ -163,7 +165,7 @@ def _usable(try_: Callable[[], object], where: str, code: str) -> None:
         raise Unprocessable(f"{where}: {error}", param=where, code=code) from error
 
 
-async def run_case(case: Case, number: int, model: str, suite: Suite, ask: Ask, keep_text: bool) -> Result:
+async def run_case(case: Case, number: int, model: str, suite: Suite, ask: Ask) -> Result:
     """Ask once, then look. A judge's cost is the case's."""
     asked = await ask(model, case.system, case.prompt, case.max_tokens)
     cost, outcomes = asked.cost_nanousd, []
@@ -182,7 +184,17 @@ async def run_case(case: Case, number: int, model: str, suite: Suite, ask: Ask, 
         asked.error,
         cost,
         asked.latency_ms,
-        asked.text[:SHOWN] if keep_text else None,
+        asked.text[:SHOWN],
+    )
+
+
+def silenced(result: Result) -> Result:
+    """Without its texts: a schema's complaint may quote the answer, and a provider's error the question."""
+    return replace(
+        result,
+        answer=None,
+        error=None if result.error is None else result.error.partition(":")[0],
+        outcomes=tuple(replace(outcome, detail=None) for outcome in result.outcomes),
     )
 
 

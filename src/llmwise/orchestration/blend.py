@@ -21,11 +21,12 @@ from llmwise.domain.messages import Message, Text
 from llmwise.domain.models import ModelCard
 from llmwise.domain.plan import Plan, PlannedAttempt
 from llmwise.domain.requests import ChatRequest
+from llmwise.orchestration.bounds import Bounds
 from llmwise.orchestration.estimates import Call, Estimate, estimated
 from llmwise.orchestration.fanout import Batch
 from llmwise.orchestration.material import Mark, merging, new_mark
 from llmwise.orchestration.mesh import Mesh
-from llmwise.orchestration.panel import Bounds, Emit, Panel, Question, Said, kept, plainly, says
+from llmwise.orchestration.panel import Emit, Panel, Question, Said, kept, plainly, says
 from llmwise.orchestration.prompts import Name, Prompts
 from llmwise.orchestration.settlement import Ledger
 from llmwise.routing.needs import lacks, needs_of
@@ -58,22 +59,24 @@ class Recipe(Struct, frozen=True):
         return self.writers[0].id
 
     def calls(self) -> list[Call]:
-        """The calls that a blend of this recipe makes when nothing fails."""
+        """The calls that a blend of this recipe makes when nothing fails. Certain is the first round: what follows it
+        may be spared, when all have said the same or the money is spent."""
         cards = [question.plan.attempts[0].target for question in self.sources]
         width, writer = len(cards), self.writers[0]
         match self.strategy:
             case "chain":
                 links = [*cards, *([writer] if writer.id != cards[-1].id else [])]
-                return [
-                    Call("source" if n < len(links) - 1 else "synthesis", c, min(n, 1)) for n, c in enumerate(links)
-                ]
+                drafts = [Call("source", card, min(n, 1), certain=n == 0) for n, card in enumerate(links[:-1])]
+                return [*drafts, Call("synthesis", links[-1], 1, certain=False)]
             case "moa":
-                rounds = [Call("source", c, width if layer else 0) for layer in range(self.layers) for c in cards]
-                return [*rounds, Call("synthesis", writer, width)]
+                later = [Call("source", card, width, certain=False) for card in cards] * (self.layers - 1)
+                sources = [*(Call("source", card) for card in cards), *later]
             case "self_moa":
-                return [Call("source", cards[0])] * self.samples + [Call("synthesis", writer, self.samples)]
+                width = self.samples
+                sources = [Call("source", cards[0])] * width
             case _:
-                return [*(Call("source", c) for c in cards), Call("synthesis", writer, width)]
+                sources = [Call("source", card) for card in cards]
+        return [*sources, Call("synthesis", writer, width, certain=False)]
 
 
 class Begun(Struct, frozen=True):
@@ -139,8 +142,7 @@ class Blend:
 
     def estimate(self) -> Estimate:
         """What it will cost; asks no model."""
-        account = self.account
-        return estimated(self.recipe.calls(), needs_of(self._request), account.rate_of, account.created_at_ms)
+        return estimated(self.recipe.calls(), needs_of(self._request), self.account)
 
     async def run(self, mesh: Mesh, emit: Emit[Item]) -> None:
         """Raises the `GatewayError` that leaves the caller without an answer. The record is handed over in any case."""
@@ -157,10 +159,10 @@ class Blend:
             return await self._round(panel, self._samples(), emit)
         answers = await self._round(panel, recipe.sources, emit)
         for _ in range(1, recipe.layers if recipe.strategy == "moa" else 1):
-            if not self._affords(panel, "source", len(answers)):
+            questions = [self._after(question, answers, "layer") for question in recipe.sources]
+            if not panel.affords(questions):
                 self._warn("max_cost", "layers", "the rest of the layers was left out: max_cost is spent")
                 break
-            questions = [self._after(question, answers, "layer") for question in recipe.sources]
             later = [said for said in await self._ask(panel, questions, emit) if said.error is None]
             if not later:
                 self._warn("layer_failed", "layers", "a layer without any answer was passed over")
@@ -208,10 +210,10 @@ class Blend:
         draft: Said | None = None
         failures: dict[str, GatewayError] = {}
         for link in links[:-1]:
-            if draft is not None and not self._affords(panel, "source", 1):
+            question = link if draft is None else self._after(link, [draft], "chain")
+            if draft is not None and not panel.affords([question]):
                 self._warn("max_cost", "models", "the rest of the chain was left out: max_cost is spent")
                 return await self._give(draft, emit)
-            question = link if draft is None else self._after(link, [draft], "chain")
             (said,) = await self._ask(panel, [question], emit)
             if said.error is None:
                 draft = said
@@ -253,22 +255,23 @@ class Blend:
             if strategy != "council" and len({" ".join(said.text.split()) for said in answers}) == 1:
                 self._warn("same_answers", "models", "all answers are the same: there was nothing to make of them")
                 return await self._give(best, emit)
-        if not self._affords(panel, "synthesis", len(answers)):
-            self._warn("max_cost", "synthesizer", f"max_cost is spent: the answer is {best.model}'s as it is")
-            return await self._give(best, emit)
         writers = writers or self.recipe.writers
         name: Name = prompt or ("consensus" if strategy in ("moa", "self_moa") else strategy)  # type: ignore[assignment]
         texts = [said.text for said in answers]
         for card, stand_in in zip(writers, (*writers[1:], None), strict=True):
             asked = merging(self._request, self.prompts.system(name), texts, card, self._mark)
+            question = Question(_plan(card), asked)
+            if not panel.affords([question]):
+                self._warn("max_cost", "synthesizer", f"max_cost is spent: the answer is {best.model}'s as it is")
+                return await self._give(best, emit)
             try:
                 await emit(Synthesizing(card.id))
-                await self._relay(panel, Question(_plan(card), asked), emit)
+                await self._relay(panel, question, emit)
                 return None
             except GatewayError as error:
                 if self._begun:
                     raise
-                if stand_in is None or not self._affords(panel, "synthesis", len(answers)):
+                if stand_in is None:
                     told = f"{card.id}: {error.message}; the answer is {best.model}'s as it is"
                     self._warn("synthesis_failed", "synthesizer", told)
                     return await self._give(best, emit)
@@ -320,17 +323,6 @@ class Blend:
         card = question.plan.attempts[0].target
         texts = [said.text for said in answers]
         return replace(question, request=merging(question.request, self.prompts.system(name), texts, card, self._mark))
-
-    def _affords(self, panel: Panel, role: Literal["source", "synthesis"], reads: int) -> bool:
-        cards = (
-            [q.plan.attempts[0].target for q in self.recipe.sources] if role == "source" else self.recipe.writers[:1]
-        )
-        if self.recipe.strategy == "chain":
-            cards = cards[:1]
-        account = self.account
-        calls = [Call(role, card, reads) for card in cards]
-        least = estimated(calls, needs_of(self._request), account.rate_of, account.clock.unix_ms()).least_nanousd
-        return panel.affords(least or 0)
 
     def _warn(self, code: str, field: str, message: str) -> None:
         self.account.warnings.append(Warned(code, field, message))

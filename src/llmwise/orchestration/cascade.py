@@ -23,12 +23,12 @@ from llmwise.domain.events import CONTENT, Event, RefusalDelta, Started, ToolCal
 from llmwise.domain.models import ModelCard
 from llmwise.domain.plan import Plan, PlannedAttempt
 from llmwise.domain.requests import ChatRequest
-from llmwise.orchestration.estimates import Call, estimated
+from llmwise.orchestration.bounds import Bounds, all_failed
 from llmwise.orchestration.fanout import Batch
 from llmwise.orchestration.judge import numbers_of
 from llmwise.orchestration.material import Mark, checking, new_mark
 from llmwise.orchestration.mesh import Mesh
-from llmwise.orchestration.panel import Bounds, Emit, Panel, Question, Said, all_failed, kept, plainly
+from llmwise.orchestration.panel import Emit, Panel, Question, Said, kept, plainly
 from llmwise.orchestration.prompts import Prompts
 from llmwise.orchestration.settlement import Ledger
 from llmwise.routing.needs import lacks, needs_of
@@ -88,7 +88,7 @@ class Cascade:
                     await self._give(said, heard, emit)
                     return
                 doubted = said, heard
-                if not self._affords(panel, cards[cards.index(card) + 1]):
+                if not panel.affords([_question(cards[cards.index(card) + 1], self._request)]):
                     self._warn("max_cost", "models", f"{doubt}; it is given all the same: max_cost is spent")
                     await self._give(said, heard, emit)
                     return
@@ -157,12 +157,6 @@ class Cascade:
         self.account.said = said.text
         for batch in heard:
             await emit(batch)
-
-    def _affords(self, panel: Panel, card: ModelCard) -> bool:
-        account = self.account
-        needs = needs_of(self._request)
-        found = estimated([Call("source", card)], needs, account.rate_of, account.clock.unix_ms())
-        return panel.affords(found.least_nanousd or 0)
 
     def _warn(self, code: str, field: str, message: str) -> None:
         self.account.warnings.append(Warned(code, field, message))

@@ -5,6 +5,7 @@ composition, runs it, and yields what a run of the engine yields: events, and on
 a model can talk to a composed one, streamed or whole, and no dialect knows of it.
 """
 
+import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -14,12 +15,12 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from llmwise.catalog.lookup import Catalog
-from llmwise.domain.errors import GatewayError, InternalError, UnknownModel
+from llmwise.domain.errors import CallerError, GatewayError, InternalError
 from llmwise.domain.events import Event, Started
 from llmwise.domain.models import Capabilities, ModelCard, Rate
 from llmwise.domain.money import from_usd
 from llmwise.domain.plan import Plan, PlannedAttempt
-from llmwise.domain.requests import ChatRequest, Request
+from llmwise.domain.requests import AUTO, ChatRequest, Request
 from llmwise.orchestration.blend import (
     DEFAULT_LAYERS,
     DEFAULT_SAMPLES,
@@ -32,13 +33,16 @@ from llmwise.orchestration.blend import (
     question_of,
     writers_of,
 )
+from llmwise.orchestration.bounds import Bounds
 from llmwise.orchestration.cascade import SURE, Cascade, Rule, Steps
 from llmwise.orchestration.mesh import Mesh
-from llmwise.orchestration.panel import Bounds, Said, piped
+from llmwise.orchestration.panel import Said, piped
 from llmwise.orchestration.prompts import Prompts
 from llmwise.orchestration.settlement import Ledger
 
 PROVIDER = "llmwise"
+
+_NAME = re.compile(r"[\w.-]+", re.ASCII)
 
 
 class BlendSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,17 +71,19 @@ class BlendSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class CascadeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """`[cascade.NAME]`: the model `cascade:NAME`, which asks the first of its models and goes up only in doubt.
 
-    models      2 to 5 of the catalog, the cheapest first
-    rule        what doubts an answer: `format` (costs nothing), `check` (its own model), `judge` (another one)
-    threshold   `check` and `judge` let pass what is at least so likely to be right, 0 to 1
-    judge       the model that judges; for the rule `judge` alone
-    max_cost    in USD for one request; nothing further is asked once it is spent
+    models              2 to 5 of the catalog, the cheapest first
+    rule                what doubts an answer: `format` (costs nothing), `check` (its own model), `judge` (another one)
+    threshold           `check` and `judge` let pass what is at least so likely to be right, 0 to 1
+    judge               the model that judges; for the rule `judge` alone
+    source_timeout_s    how long one model may take, and one check; absent: the request's total
+    max_cost            in USD for one request; nothing further is asked once it is spent
     """
 
     models: Annotated[tuple[str, ...], Meta(min_length=2, max_length=5)]
     rule: Rule = "check"
     threshold: Annotated[float, Meta(ge=0, le=1)] = SURE
     judge: str | None = None
+    source_timeout_s: Annotated[float, Meta(gt=0, le=3600)] | None = None
     max_cost: Annotated[float, Meta(ge=0)] | None = None
 
 
@@ -103,28 +109,37 @@ def compositions_of(
     """The composed models by their ids. Raises `CompositionError`."""
     found = {}
     for name, blend in blends.items():
-        key = f"blend.{name}"
+        key = _key("blend", name)
         if (blend.strategy == "self_moa") != (len(blend.models) == 1):
             raise CompositionError(f"{key}.models", blend.models, "self_moa takes exactly one model, all others 2 to 6")
         cards = _looked_up(key, blend.models, catalog)
         if blend.min_sources > (blend.samples if blend.strategy == "self_moa" else len(cards)):
-            raise CompositionError(f"{key}.min_sources", blend.min_sources, "fewer models than that are asked")
+            raise CompositionError(f"{key}.min_sources", blend.min_sources, "fewer than that are asked; lower it")
+        for field, usual, strategy in (("layers", DEFAULT_LAYERS, "moa"), ("samples", DEFAULT_SAMPLES, "self_moa")):
+            if blend.strategy != strategy and (given := getattr(blend, field)) != usual:
+                raise CompositionError(f"{key}.{field}", given, f"only {strategy} has {field}; leave it out")
         writer = _one(f"{key}.synthesizer", blend.synthesizer, catalog)
         every = (*cards, writer) if writer is not None else cards
+        _check_priced(key, blend.max_cost, every)
         vision = all(card.capabilities.vision for card in every)
         can = Capabilities(vision=vision, tools=False, json_schema=True, json_object=True)
         rounds = {"moa": blend.layers, "self_moa": blend.samples}.get(blend.strategy, 1)
         rate = _sum_of([*cards * rounds, *writers_of(ChatRequest("", ()), cards, writer)[:1]])
         found[f"blend:{name}"] = Composition(_card(f"blend:{name}", every, can, min, rate), blend, cards, writer)
     for name, cascade in cascades.items():
-        key = f"cascade.{name}"
+        key = _key("cascade", name)
         if (cascade.rule == "judge") != (cascade.judge is not None):
             raise CompositionError(f"{key}.judge", cascade.judge, "the rule 'judge' needs one, the others have none")
         cards = _looked_up(key, cascade.models, catalog)
         judge = _one(f"{key}.judge", cascade.judge, catalog)
+        if judge in cards[:-1]:
+            raise CompositionError(
+                f"{key}.judge", cascade.judge, "judges its own answer; name another, or rule 'check'"
+            )
         names = Capabilities.__struct_fields__
         can = Capabilities(**{able: any(getattr(card.capabilities, able) for card in cards) for able in names})
         asked = cards if judge is None else (*cards, judge)
+        _check_priced(key, cascade.max_cost, asked)
         card = _card(f"cascade:{name}", cards, can, max, _sum_of(asked))
         found[card.id] = Composition(card, cascade, cards, judge)
     return found
@@ -179,7 +194,7 @@ class Composer:
         most = None if settings.max_cost is None else from_usd(settings.max_cost)
         if isinstance(settings, CascadeSettings):
             steps = Steps(cards, settings.rule, settings.threshold, composition.writer)
-            bounds = Bounds(max_cost_nanousd=most)
+            bounds = Bounds(settings.source_timeout_s, max_cost_nanousd=most)
             return piped(partial(Cascade(steps, request, ledger, self._prompts, bounds).run, self._mesh))
         writer = composition.writer or (cards[-1] if settings.strategy == "chain" else None)
         recipe = Recipe(
@@ -219,10 +234,29 @@ def _looked_up(key: str, names: Sequence[str], catalog: Catalog) -> tuple[ModelC
 
 
 def _one(key: str, name: str | None, catalog: Catalog) -> ModelCard | None:
+    if name == AUTO or (name is not None and name.startswith(("blend:", "cascade:"))):
+        raise CompositionError(key, name, "is no single model; name one of the catalog")
     try:
         return None if name is None else catalog.resolve(name)
-    except UnknownModel as error:
+    except CallerError as error:
         raise CompositionError(key, name, error.message) from error
+
+
+def _key(section: str, name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise CompositionError(f"{section}.{name}", name, "a name has letters, digits, dots, dashes and underscores")
+    return f"{section}.{name}"
+
+
+def _check_priced(key: str, max_cost: float | None, cards: Sequence[ModelCard]) -> None:
+    unpriced = [card.id for card in cards if card.rate is None]
+    if max_cost is not None and unpriced:
+        raise CompositionError(
+            f"{key}.max_cost",
+            max_cost,
+            f"no price is known for {', '.join(unpriced)}, so no bound can be kept; set input_price and output_price "
+            "in their [[models]] entries, or leave max_cost out",
+        )
 
 
 def _card(

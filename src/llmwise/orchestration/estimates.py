@@ -1,7 +1,8 @@
-"""What a call to several models will cost, before any of them is asked.
+"""What calls to models will cost, before they are made.
 
-Two figures: the *least*, with answers of one token, below which the call can't come out; and the *likely*, with answers
-of the `max_tokens` that was said, or of a typical length. Prompts are counted by the gateway's own estimate.
+Two figures: the *least*, below which a call that is answered can't come out, and the *likely*, with an answer of the
+`max_tokens` that was said, or of a typical length. Prompts are counted by the gateway's own estimate, which errs; so
+the least is that of a prompt of which the provider counts a part only, and has that in its cache.
 """
 
 from collections.abc import Sequence
@@ -9,12 +10,15 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from llmwise.catalog.cost import estimate
+from llmwise.catalog.cost import cost, estimate
 from llmwise.domain.errors import InvalidRequest
-from llmwise.domain.models import ModelCard
+from llmwise.domain.models import ModelCard, Rate
 from llmwise.domain.money import to_usd
-from llmwise.orchestration.settlement import RateOf
-from llmwise.routing.needs import Needs
+from llmwise.domain.plan import Plan
+from llmwise.domain.requests import ChatRequest
+from llmwise.domain.usage import TokenUsage
+from llmwise.orchestration.settlement import Ledger
+from llmwise.routing.needs import Needs, needs_of
 
 Role: TypeAlias = Literal["source", "synthesis", "judge", "check"]
 
@@ -23,6 +27,11 @@ FRAME_TOKENS = 250
 
 VERDICT_TOKENS = 150
 """A typical verdict on one answer."""
+
+LEAST_PART = 12
+"""A provider counts no less than this part of our estimate of a prompt, which is four letters a token and a thousand a
+picture: runs of blanks can be one token, and OpenAI counts 85 for a picture in low detail
+(https://platform.openai.com/docs/guides/images-vision, read 2026-11-22)."""
 
 
 class Call(Struct, frozen=True):
@@ -51,9 +60,9 @@ class Estimate(Struct, frozen=True):
     likely_nanousd: int | None
 
 
-def estimated(calls: Sequence[Call], needs: Needs, rate_of: RateOf, unix_ms: int) -> Estimate:
+def estimated(calls: Sequence[Call], needs: Needs, account: Ledger) -> Estimate:
     """`needs` are those of the caller's question, which every call is asked with."""
-    each = [_one(call, needs, rate_of, unix_ms) for call in calls]
+    each = [_one(call, needs, account.rate(call.card)) for call in calls]
     least = [one.least_nanousd for one in each if one.call.certain]
     likely = [one.likely_nanousd for one in each]
     return Estimate(
@@ -63,18 +72,25 @@ def estimated(calls: Sequence[Call], needs: Needs, rate_of: RateOf, unix_ms: int
     )
 
 
+def expected(plan: Plan, request: ChatRequest, account: Ledger) -> tuple[int, int]:
+    """What a run costs from its beginning, for its prompt, and likely until its end, in nano-USD; with fallbacks, of
+    the dearest. What has no known price counts nothing."""
+    needs = needs_of(request)
+    rates = [account.rate(attempt.target) for attempt in plan.attempts]
+    return (
+        max(estimate(needs.prompt_tokens, 1, rate) or 0 for rate in rates),
+        max(estimate(needs.prompt_tokens, needs.output_tokens, rate) or 0 for rate in rates),
+    )
+
+
 def check_affordable(estimate: Estimate, max_cost_nanousd: int | None) -> None:
     """Raises `InvalidRequest` when even the least costs more than `max_cost`, or can't be known."""
     if max_cost_nanousd is None:
         return
-    if estimate.least_nanousd is None:
-        unknown = ", ".join(dict.fromkeys(one.call.card.id for one in estimate.calls if one.likely_nanousd is None))
-        raise InvalidRequest(
-            f"max_cost: no price is known for {unknown}, so no bound can be kept; set its price or leave max_cost out",
-            code="price_unknown",
-            param="max_cost",
-        )
-    if estimate.least_nanousd > max_cost_nanousd:
+    if estimate.likely_nanousd is None:
+        unknown = dict.fromkeys(one.call.card.id for one in estimate.calls if one.likely_nanousd is None)
+        raise price_unknown(", ".join(unknown))
+    if estimate.least_nanousd is not None and estimate.least_nanousd > max_cost_nanousd:
         raise InvalidRequest(
             f"max_cost = {to_usd(max_cost_nanousd):g}: even with answers of one token the call costs about "
             f"{to_usd(estimate.least_nanousd):g} USD; raise it, or ask fewer or cheaper models",
@@ -83,13 +99,17 @@ def check_affordable(estimate: Estimate, max_cost_nanousd: int | None) -> None:
         )
 
 
-def _one(call: Call, needs: Needs, rate_of: RateOf, unix_ms: int) -> CallEstimate:
-    rate = rate_of(call.card, unix_ms)
-    frame = FRAME_TOKENS if call.reads or call.role != "source" else 0
+def price_unknown(models: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"max_cost: no price is known for {models}, so no bound can be kept; set it, or leave max_cost out",
+        code="price_unknown",
+        param="max_cost",
+    )
+
+
+def _one(call: Call, needs: Needs, rate: Rate | None) -> CallEstimate:
+    prompt = needs.prompt_tokens + (FRAME_TOKENS if call.reads or call.role != "source" else 0)
     measures = call.role in ("judge", "check")
     likely = VERDICT_TOKENS * max(1, call.reads) if measures else needs.output_tokens
-    return CallEstimate(
-        call,
-        estimate(needs.prompt_tokens + frame + call.reads, 1, rate),
-        estimate(needs.prompt_tokens + frame + call.reads * needs.output_tokens, likely, rate),
-    )
+    least = cost(TokenUsage(cache_read=prompt // LEAST_PART, output=1), rate)
+    return CallEstimate(call, least, estimate(prompt + call.reads * needs.output_tokens, likely, rate))

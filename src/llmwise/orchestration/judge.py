@@ -19,11 +19,12 @@ from llmwise.domain.events import Warned
 from llmwise.domain.models import ModelCard
 from llmwise.domain.plan import Plan, PlannedAttempt
 from llmwise.domain.requests import ChatRequest
+from llmwise.orchestration.bounds import Bounds
 from llmwise.orchestration.estimates import Call, Estimate, estimated
 from llmwise.orchestration.fanout import Batch
 from llmwise.orchestration.material import LABELS, Mark, again, judging, new_mark
 from llmwise.orchestration.mesh import Mesh
-from llmwise.orchestration.panel import EMPTY, Bounds, Emit, Panel, Question, Said, kept, side_by_side
+from llmwise.orchestration.panel import Emit, Panel, Question, Said, kept, side_by_side
 from llmwise.orchestration.prompts import Prompts
 from llmwise.orchestration.settlement import Ledger
 from llmwise.routing.needs import needs_of
@@ -114,12 +115,8 @@ class Judgement:
     def estimate(self) -> Estimate:
         """What it will cost; asks no model."""
         cards = [question.plan.attempts[0].target for question in self._questions]
-        calls = [*(Call("source", card) for card in cards), *self._judge_calls(len(cards))]
-        account = self.account
-        return estimated(calls, needs_of(self._request), account.rate_of, account.created_at_ms)
-
-    def _judge_calls(self, answers: int) -> list[Call]:
-        return [Call("judge", self.judge, answers)] * 2
+        readings = [Call("judge", self.judge, len(cards), certain=False)] * 2
+        return estimated([*(Call("source", card) for card in cards), *readings], needs_of(self._request), self.account)
 
     async def run(self, mesh: Mesh, emit: Emit[Item]) -> None:
         """Raises the `GatewayError` that leaves the caller without a verdict; what the contestants said is then in its
@@ -154,27 +151,11 @@ class Judgement:
             self._warn("same_answers", "contestants", "all answers are the same: no judge was asked")
             scores = tuple(Score(model, 1, None, "The same answer as the others'.") for model in models)
             return Verdict(models[0], scores, "All answers are the same.", tied=models)
-        orders = self._orders(panel, answers)
         try:
-            readings = await self._read(panel, orders)
+            readings = await self._read(panel, [list(answers), list(reversed(answers))])
         except GatewayError as error:
             raise self._without_verdict(error) from error
         return verdict_of(models, readings)
-
-    def _orders(self, panel: Panel, answers: Sequence[Said]) -> list[list[Said]]:
-        both = [list(answers), list(reversed(answers))]
-        account = self.account
-        calls = self._judge_calls(len(answers))
-        found = estimated(calls, needs_of(self._request), account.rate_of, account.clock.unix_ms())
-        least = found.least_nanousd or 0
-        if panel.affords(least):
-            return both
-        if panel.affords(least // 2):
-            self._warn("max_cost", "judge", "max_cost is nearly spent: the answers were read in one order only")
-            return both[:1]
-        raise self._without_verdict(
-            UpstreamInvalid("max_cost is spent before the judge could be asked; raise it", code="max_cost_spent")
-        )
 
     async def _read(self, panel: Panel, orders: Sequence[Sequence[Said]]) -> list[Reading]:
         """The judge's readings, asked for at once; what is no verdict is asked for once more. Raises when none of them
@@ -190,9 +171,7 @@ class Judgement:
         ]
         said = await panel.ask(questions)
         readings = [reading_of(one.text, order) for one, order in zip(said, orders, strict=True)]
-        unread = [
-            n for n, one in enumerate(said) if readings[n] is None and (one.error is None or one.error.code == EMPTY)
-        ]
+        unread = [n for n, one in enumerate(said) if readings[n] is None and _code(one) in (None, "empty_answer")]
         if unread:
             prompt = self.prompts.system("again")
             repeats = [Question(plan, again(questions[n].request, said[n].text, prompt)) for n in unread]
@@ -200,16 +179,16 @@ class Judgement:
                 said[n], readings[n] = one, reading_of(one.text, orders[n])
         found = [reading for reading in readings if reading is not None]
         if not found:
-            failed = next((one.error for one in said if one.error is not None and one.error.code != EMPTY), None)
+            failed = next((one.error for one in said if _code(one) not in (None, "empty_answer")), None)
             raise failed or UpstreamInvalid(
                 f"{self.judge.id} gave no verdict that can be read, asked twice; name another judge",
                 provider=self.judge.provider,
                 code="judge_invalid",
             )
         if len(found) < len(orders):
-            self._warn(
-                "one_order", "judge", "one of the two readings failed: the order of the answers may have counted"
-            )
+            spent = any(_code(one) == "max_cost_spent" for one in said)
+            code, why = ("max_cost", "max_cost is spent") if spent else ("one_order", "one of the two readings failed")
+            self._warn(code, "judge", f"{why}: the answers were read in one order only, which may have counted")
         return found
 
     def _without_verdict(self, error: GatewayError) -> GatewayError:
@@ -237,6 +216,10 @@ class Judgement:
 
     def _warn(self, code: str, field: str, message: str) -> None:
         self.account.warnings.append(Warned(code, field, message))
+
+
+def _code(said: Said) -> str | None:
+    return None if said.error is None else said.error.code
 
 
 def verdict_of(models: Sequence[str], readings: Sequence[Reading]) -> Verdict:

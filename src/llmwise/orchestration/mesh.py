@@ -226,7 +226,9 @@ class Mesh:
         return provider
 
     def _settle(self, ledger: Ledger, attempt: Attempt, error: GatewayError | None) -> None:
-        record = ledger.settle(attempt, "complete" if error is None else outcome_of(error), error)
+        impatient = ledger.impatient and bool(attempt.pieces)
+        outcome = "complete" if error is None else outcome_of(error, impatient=impatient)
+        record = ledger.settle(attempt, outcome, error)
         self._state.report(
             circuit_of(attempt.card, attempt.own_key),
             None if error is None else error.breaker,

@@ -1,28 +1,22 @@
 """Several runs of the engine that are one request: one account, one deadline, one budget, one record.
 
-A comparison, a blend, a judgement and a cascade are panels. What they share is here: how the sources are bounded, what
-a call is answered with when too few of them answer, and how work that asks many becomes one stream for its reader.
+A comparison, a blend, a judgement and a cascade are panels. What they share is here: how many are asked at once, how
+one is handed on, and how work that asks many becomes one stream for its reader. What they may take is in `bounds`.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import TypeAlias, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llmwise.domain.errors import (
-    CircuitOpen,
-    DeadlineExceeded,
-    GatewayError,
-    InternalError,
-    Unavailable,
-    UpstreamInvalid,
-)
+from llmwise.domain.errors import GatewayError, InternalError, UpstreamInvalid
 from llmwise.domain.events import Event, Finished, RefusalDelta, TextDelta, ToolCallDelta
 from llmwise.domain.plan import Plan
 from llmwise.domain.requests import ChatRequest
+from llmwise.orchestration.bounds import Bounded, Bounds
 from llmwise.orchestration.fanout import WAITING, Batch, Source, fanout
 from llmwise.orchestration.mesh import Mesh
 from llmwise.orchestration.settlement import CLIENT_GONE_STATUS, MAX_KEPT_CHARS, Ledger, refunded
@@ -31,46 +25,6 @@ T = TypeVar("T")
 
 Emit: TypeAlias = Callable[[T], Awaitable[None]]
 """Hands an item to the reader; waits while the reader is behind."""
-
-
-class Bounds(Struct, frozen=True):
-    """What a call to several models may take.
-
-    source_timeout_s    so long a source may take to its end, in seconds; `None`: the request's total alone
-    min_sources         with fewer answers than this the call fails
-    max_cost_nanousd    no further model is asked once this is spent; `None`: unbounded
-    """
-
-    source_timeout_s: float | None = None
-    min_sources: int = 1
-    max_cost_nanousd: int | None = None
-
-    def source_until(self, now: float) -> float | None:
-        """The instant by which sources that begin `now` have to end."""
-        return None if self.source_timeout_s is None else now + self.source_timeout_s
-
-    def explained(self, error: GatewayError | None, model: str) -> GatewayError | None:
-        """The error that ended a source; the engine's deadline is, for a bounded source, most often its own bound."""
-        if self.source_timeout_s is None or not isinstance(error, DeadlineExceeded):
-            return error
-        return DeadlineExceeded(
-            f"{model} did not end within {self.source_timeout_s:g} s (source_timeout_s)", code="source_timeout"
-        )
-
-    def too_few(self, asked: int, failures: Mapping[str, GatewayError]) -> GatewayError | None:
-        """The call's error when `failures` of the models `asked` leave fewer answers than `min_sources`."""
-        left = asked - len(failures)
-        if left == 0:
-            return all_failed(failures)
-        if left >= self.min_sources:
-            return None
-        return all_failed(failures, f"{left} of {asked} models answered, min_sources is {self.min_sources}")
-
-
-UNBOUNDED = Bounds()
-
-EMPTY = "empty_answer"
-"""The code of an answer without text, refusal or call: the model has answered, and said nothing."""
 
 
 class Question(Struct, frozen=True):
@@ -106,20 +60,13 @@ class Panel:
         self.account = account
         self.bounds = bounds
         self.said: list[Said] = []
-        self._mesh = mesh
-        self._until = asyncio.get_running_loop().time() + mesh.total_s
         self.layer = 0
         self.failed: Said | None = None
+        self._engine = Bounded(mesh, account, bounds)
 
-    @property
-    def spent_nanousd(self) -> int:
-        """What the calls so far have cost, as far as prices are known."""
-        return sum(attempt.cost_nanousd or 0 for attempt in self.account.attempts)
-
-    def affords(self, least_nanousd: int) -> bool:
-        """Whether calls that cost at least so much may still be made."""
-        most = self.bounds.max_cost_nanousd
-        return most is None or self.spent_nanousd + least_nanousd <= most
+    def affords(self, questions: Sequence[Question]) -> bool:
+        """Whether all of these may still be asked."""
+        return self._engine.affords([(question.plan, question.request) for question in questions])
 
     async def ask(
         self,
@@ -132,19 +79,18 @@ class Panel:
         through the panel. The answer is in the questions' order."""
         self.layer += 1
         first = len(self.said)
-        until = self._bound()
-        ledgers = [self.account.branch(q.plan, q.request, until=until) for q in questions]
+        ledgers = [self.account.branch(q.plan, q.request) for q in questions]
         pieces: list[list[str]] = [[] for _ in questions]
         answered = set[int]()
         finishes: list[Finished | None] = [None] * len(questions)
         ended: dict[int, Said] = {}
         sources = [Source(ledger, q.refused) for ledger, q in zip(ledgers, questions, strict=True)]
-        async with fanout(self._mesh, sources) as items, aclosing(items):
+        async with fanout(self._engine, sources) as items, aclosing(items):
             async for item in items:
                 source = item.source
                 if isinstance(item, Batch):
                     for event in item.events:
-                        if says(event):
+                        if source not in answered and says(event):
                             answered.add(source)
                         if isinstance(event, TextDelta | RefusalDelta):
                             pieces[source].append(event.text)
@@ -168,15 +114,15 @@ class Panel:
 
     async def relay(self, question: Question, emit: Emit[Sequence[Event]]) -> Said:
         """Ask one whose answer is the request's, and hand on its events as they come; the bound of a source is its
-        bound too. Raises the `GatewayError` that ended it, and keeps
-        how it ended as `failed`. The request's record names its model."""
-        ledger = self.account.branch(question.plan, question.request, until=self._bound())
+        bound too. Raises the `GatewayError` that ended it, and keeps how it ended as `failed`. The request's record
+        names its model."""
+        ledger = self.account.branch(question.plan, question.request)
         pieces: list[str] = []
         answered = False
         held: list[Sequence[Event]] = []
         finish: Finished | None = None
         try:
-            async with aclosing(self._mesh.run(question.request, ledger)) as batches:
+            async with aclosing(self._engine.run(question.request, ledger)) as batches:
                 async for batch in batches:
                     for event in batch:
                         answered = answered or says(event)
@@ -212,11 +158,6 @@ class Panel:
         self.said.append(said)
         return said
 
-    def _bound(self) -> float:
-        """The instant by which what begins now has to end."""
-        until = self.bounds.source_until(asyncio.get_running_loop().time())
-        return self._until if until is None else min(until, self._until)
-
 
 def says(event: Event) -> bool:
     """Whether it says something: blank text and thoughts alone are no answer."""
@@ -226,8 +167,9 @@ def says(event: Event) -> bool:
 
 
 def _empty(ledger: Ledger, model: str) -> GatewayError:
+    """The model has answered, without text, refusal or call."""
     card = ledger.plan.attempts[0].target
-    return UpstreamInvalid(f"{model} gave an empty answer", provider=card.provider, code=EMPTY)
+    return UpstreamInvalid(f"{model} gave an empty answer", provider=card.provider, code="empty_answer")
 
 
 @contextmanager
@@ -241,7 +183,7 @@ def kept(account: Ledger) -> Iterator[None]:
     except GatewayError as error:
         status, code = error.status, error.code
         if "refunded" in error.details:
-            error.details["refunded"] = refunded(account)
+            error.details["refunded"] = refunded(account, error)
         raise
     except (asyncio.CancelledError, GeneratorExit):
         status, code = CLIENT_GONE_STATUS, "client_gone"
@@ -276,35 +218,6 @@ async def piped(work: Callable[[Emit[T]], Awaitable[None]]) -> AsyncGenerator[T,
     finally:
         task.cancel()
         await asyncio.wait([task])
-
-
-def all_failed(failures: Mapping[str, GatewayError], what: str | None = None) -> GatewayError:
-    """What a panel is answered with when no model answered, or too few: the class, and so the status, of the failure
-    that says most, and all of them under `failures`. What the caller has to change says most, then what a provider
-    said."""
-    telling = min(failures.values(), key=_silence)
-    return type(telling)(
-        f"{what or f'all {len(failures)} models failed'}; "
-        + "; ".join(f"{model}: {error.message}" for model, error in failures.items()),
-        code="all_failed" if what is None else "too_few_sources",
-        retry_after_s=telling.retry_after_s,
-        reason=telling.code,
-        failures={
-            model: {"error": error.message, "code": error.code, "status_code": error.status}
-            for model, error in failures.items()
-        },
-        refunded=True,  # as far as is known here; `kept` knows what was charged
-    )
-
-
-def _silence(error: GatewayError) -> int:
-    if error.caller_fault:
-        return 0
-    if error.upstream_status is not None:
-        return 1
-    if isinstance(error, CircuitOpen):
-        return 4
-    return 3 if isinstance(error, Unavailable | DeadlineExceeded | InternalError) else 2
 
 
 def side_by_side(ledgers: Sequence[Ledger]) -> str | None:

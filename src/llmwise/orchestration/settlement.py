@@ -4,15 +4,18 @@ What an end costs when the provider reported no usage, and who bears it:
 
     outcome         tokens when none were reported   borne by
     complete        estimated                        the caller
-    client_gone     estimated, from what was sent    the caller
+    client_gone     estimated, from what was sent    the caller: it left, or had no time for the rest (`impatient`)
     cut             estimated, from what came        the gateway's operator: the caller has half an answer
-    timeout         none                             the operator
+    timeout         none                             the operator: the provider said nothing for too long
     provider_error  none                             nobody
     rejected        none                             nobody
     skipped         none                             nobody
 
+Of a request to several models that all failed the caller bears nothing.
+
 Reported usage is always booked: the provider will bill it. What was reported of an answer that broke off is made up to
-what came of it.
+what came of it. An answer that the gateway itself breaks off, because it ends or because a time is up, is `cut`: the
+provider was at work on it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -55,11 +58,16 @@ CLIENT_GONE_STATUS = 499
 MAX_KEPT_CHARS = 32_768
 """Of a prompt's and an answer's text, this much is kept in the history."""
 
+ALL_FAILED = "all_failed"
+"""The code of a request to several models that none answered."""
+
 NOTHING = TokenUsage()
 
 
 RateOf: TypeAlias = Callable[[ModelCard, int], Rate | None]
 """A model's price at a time (Unix ms): some change by date, DeepSeek's by the hour."""
+
+FREE = Rate(0, 0)
 
 
 class Terms(Struct, frozen=True):
@@ -80,11 +88,14 @@ TERMS: Mapping[Outcome, Terms] = {
 }
 
 
-def outcome_of(error: GatewayError) -> Outcome:
-    """How an attempt that failed with `error` ended."""
-    if isinstance(error, UpstreamCut | ShuttingDown):
+def outcome_of(error: GatewayError, *, impatient: bool = False) -> Outcome:
+    """How an attempt that failed with `error` ended. `impatient`: the time was the caller's own, and what had come by
+    then is in its hands."""
+    if impatient and isinstance(error, DeadlineExceeded):
+        return "client_gone"
+    if isinstance(error, UpstreamCut | ShuttingDown | DeadlineExceeded):
         return "cut"
-    if isinstance(error, UpstreamTimeout | DeadlineExceeded):
+    if isinstance(error, UpstreamTimeout):
         return "timeout"
     return "rejected" if error.caller_fault else "provider_error"
 
@@ -166,7 +177,8 @@ class Ledger:
 
     A request that is several runs of the engine has one ledger for each, its `branches`: their attempts are its own
     when it is closed. `until` is an instant on the loop's clock (seconds) by which a run has to end; `None`: the
-    engine's own deadline alone. `said` is the answer's text where that isn't the last attempt's."""
+    engine's own deadline alone; `impatient`: the caller set it. `said` is the answer's text where that isn't the last
+    attempt's."""
 
     def __init__(
         self,
@@ -199,6 +211,7 @@ class Ledger:
         self.record: RequestRecord | None = None
         self.branches: list[Ledger] = []
         self.until: float | None = None
+        self.impatient = False
         self.said: str | None = None
         self._recorder = recorder
         self.handling = handling
@@ -212,6 +225,14 @@ class Ledger:
         """Note what the semantic memory did to the request."""
         self.recalled = recalled
         self.warnings += recalled.warnings
+
+    def rate(self, card: ModelCard) -> Rate | None:
+        """What a model costs this request now: nothing where the account's own key asks it."""
+        return FREE if card.provider in self.handling.own_keys else self.rate_of(card, self.clock.unix_ms())
+
+    def begin(self) -> None:
+        """Count its time from now: it had to wait for its turn."""
+        self.started, self.created_at_ms = self.clock.monotonic(), self.clock.unix_ms()
 
     def elapsed_ms(self) -> int:
         """Whole milliseconds since the request began."""
@@ -234,7 +255,7 @@ class Ledger:
             )
         )
 
-    def branch(self, plan: Plan, request: Request, *, until: float | None = None) -> "Ledger":
+    def branch(self, plan: Plan, request: Request) -> "Ledger":
         """The ledger of one of the runs that this request is made of. It is closed like any other, and makes no record
         of its own."""
         branch = Ledger(
@@ -249,7 +270,6 @@ class Ledger:
             mode=self.mode,
             handling=self.handling,
         )
-        branch.until = until
         self.branches.append(branch)
         return branch
 
@@ -402,9 +422,17 @@ class Ledger:
         return TokenUsage(input=prompt, output=attempt.written, estimated=True)
 
 
-def refunded(ledger: Ledger) -> bool:
-    """Whether the caller bears nothing of what was done for the request so far."""
-    return not any(a.cost_nanousd and TERMS[a.outcome].payer == "caller" for a in ledger.attempts)
+def owed_nanousd(attempts: Sequence[AttemptRecord], code: str | None) -> int:
+    """What the caller bears of these, by `TERMS`. `code` is the request's end: when all of several models failed, it
+    bears nothing, whatever they cost."""
+    if code == ALL_FAILED:
+        return 0
+    return sum([a.cost_nanousd for a in attempts if a.cost_nanousd and TERMS[a.outcome].payer == "caller"])
+
+
+def refunded(ledger: Ledger, error: GatewayError) -> bool:
+    """Whether the caller bears nothing of what was done for a request that ends with this error."""
+    return not owed_nanousd(ledger.attempts, error.code)
 
 
 class _Nowhere:

@@ -46,6 +46,9 @@ from llmwise.providers.transport import Kind, TransportError
 MAX_MESSAGE: Final = 300
 """Characters of a provider's message that are passed on."""
 
+SHORTEST_SECRET: Final = 8
+"""Characters. What is shorter is rather a placeholder ("none", "x"), and may be a part of any word."""
+
 
 class HeaderLookup(Protocol):
     """Headers by name, whatever the case."""
@@ -364,9 +367,12 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\s]+")
 
 def redact(message: str, secret: str | None = None) -> str:
     """One line of at most `MAX_MESSAGE` characters, in which nothing looks like a key. Long runs of letters and digits
-    go too: ids of a provider's organisation, base64."""
-    if secret:
+    go too: ids of a provider's organisation, base64. A `secret` goes wherever it is; one shorter than
+    `SHORTEST_SECRET` only where it is a word."""
+    if secret and len(secret) >= SHORTEST_SECRET:
         message = message.replace(secret, "[redacted]")
+    elif secret:
+        message = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "[redacted]", message)
     message = _KEYS.sub("[redacted]", _CONTROL.sub(" ", message[: 8 * MAX_MESSAGE])).strip()
     return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 1]}…"
 

@@ -18,5 +18,5 @@ def embedded(
         raise UpstreamInvalid(f"{sum(map(bool, found))} vectors came for {len(request.inputs)} texts")
     events: list[AttemptEvent] = [Started(model=model), Embedded(found)]
     if prompt_tokens is not None:
-        events.append(UsageReport(TokenUsage(input=prompt_tokens)))
+        events.append(UsageReport(TokenUsage.reported(prompt_tokens)))
     return [*events, Finished("stop")]

@@ -13,7 +13,7 @@ from llmwise.catalog.cost import estimate
 from llmwise.domain.models import ModelCard
 from llmwise.domain.plan import AutoDecision, Candidate
 from llmwise.domain.requests import Goal
-from llmwise.routing.classifier import Classification
+from llmwise.routing.classifier import Classification, Looked
 from llmwise.routing.health import UNSEEN, Health
 from llmwise.routing.learned import Learned, Taken, take, take_priced
 from llmwise.routing.needs import Needs
@@ -89,11 +89,11 @@ def decide(
     health: Mapping[str, Health],
     learned: Learned | None = None,
     draw: float = 1.0,
-    text: str = "",
+    looked: Looked | None = None,
 ) -> tuple[list[ModelCard], AutoDecision]:
     """The candidates in the order to try, best first, and the account of it. `candidates` have passed the filters and
     are not empty. `learned` is the adopted policy's table; `draw`, uniform in 0..1 and one for a conversation, decides
-    whether it explores (1: never). `text` is the question, for a policy that looks at it."""
+    whether it explores (1: never). `looked` is the question, for a policy that looks at it; else its table decides."""
     task, confidence = str(classification.task_type), classification.confidence
     unsure = confidence < settings.min_confidence
     hard = classification.difficulty >= HARD
@@ -112,8 +112,8 @@ def decide(
     if learned is not None and learned.goal == goal and task not in settings.map:
         able = {card.id for card in candidates if not card.demonstration}
         explore = 0.0 if hard else learned.explore
-        if learned.priced is not None:  # bounded on all questions, those included
-            taken = take_priced(learned.priced, text, able, explore, draw)
+        if learned.priced is not None and looked is not None:  # bounded on all questions, those included
+            taken = take_priced(learned.priced, looked, able, explore, draw)
         elif not unsure and not _too_hard(task, hard=hard) and task in learned.tasks:
             taken = take(learned.tasks[task], able, explore, draw)
     preferred, why = _preferred(task, goal, settings, unsure=unsure, hard=hard)

@@ -75,6 +75,10 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     features: dict[str, list[int]]
 
 
+Looked: TypeAlias = tuple[tuple[float, ...], set[str]]
+"""The chance of each of `TASK_TYPES`, and the names of the features that they come from."""
+
+
 def classify(text: str) -> Classification:
     """The kind of question that `text` (the last message of the user) is. The first call reads the weights, 15 ms."""
     return _default().classify(text)
@@ -85,9 +89,14 @@ def probabilities(text: str) -> tuple[float, ...]:
     return _default().probabilities(text)
 
 
-def look(text: str) -> tuple[tuple[float, ...], set[str]]:
+def look(text: str) -> Looked:
     """`probabilities`, and the names of the features that they come from."""
     return _default().look(text)
+
+
+def examine(text: str) -> tuple[Classification, Looked]:
+    """Both `classify` and `look`, at the cost of one of them."""
+    return _default().examine(text)
 
 
 def level(difficulty: float) -> Level:
@@ -109,13 +118,27 @@ class Classifier:
         self._rows = {name: row for name, row in weights.features.items() if name[0] in "#@"}
 
     def classify(self, text: str) -> Classification:
-        weights = self._weights
         if not text or text.isspace():
-            return Classification(version=weights.version)
+            return Classification(version=self._weights.version)
         names, evidence = features(text)
+        return self._told(*self._sums(names), names, evidence)
+
+    def examine(self, text: str) -> tuple[Classification, Looked]:
+        if not text or text.isspace():
+            return self.classify(text), self.look(text)
+        names, evidence = features(text)
+        sums, hard = self._sums(names)
+        chances = self._chances(sums)
+        return self._told(sums, hard, names, evidence), (chances, names)
+
+    def _sums(self, names: set[str]) -> tuple[list[int], int]:
+        """What the features add up to for each task, and for the difficulty."""
         total = self._bias + sum(map(self._packed.get, names, repeat(0)))
         *sums, hard = self._layout.unpack(total.to_bytes(self._layout.size, "little"))
-        first = max(sums)
+        return sums, hard
+
+    def _told(self, sums: list[int], hard: int, names: set[str], evidence: dict[str, str]) -> Classification:
+        weights, first = self._weights, max(sums)
         task = sums.index(first)
         unit = 1.0 / (weights.scale * weights.temperature)
         confidence = 1.0 / sum([exp((value - first) * unit) for value in sums])
@@ -133,18 +156,19 @@ class Classifier:
         """The chance of each of `TASK_TYPES`, in their order: sums to 1. Of a blank text: all alike."""
         return self.look(text)[0]
 
-    def look(self, text: str) -> tuple[tuple[float, ...], set[str]]:
+    def look(self, text: str) -> Looked:
         """`probabilities`, and the names of the features that they come from (none of a blank text)."""
-        weights = self._weights
+        tasks = len(self._weights.tasks)
         if not text or text.isspace():
-            return (1 / len(weights.tasks),) * len(weights.tasks), set()
+            return (1 / tasks,) * tasks, set()
         names = features(text).names
-        total = self._bias + sum(map(self._packed.get, names, repeat(0)))
-        *sums, _ = self._layout.unpack(total.to_bytes(self._layout.size, "little"))
-        first, unit = max(sums), 1.0 / (weights.scale * weights.temperature)
+        return self._chances(self._sums(names)[0]), names
+
+    def _chances(self, sums: list[int]) -> tuple[float, ...]:
+        first, unit = max(sums), 1.0 / (self._weights.scale * self._weights.temperature)
         powers = [exp((value - first) * unit) for value in sums]
         whole = sum(powers)
-        return tuple([power / whole for power in powers]), names
+        return tuple([power / whole for power in powers])
 
     def _signals(self, names: set[str], evidence: dict[str, str], task: int, rival: int) -> tuple[str, ...]:
         """The named features by what they add to `task` over `rival`."""

@@ -12,6 +12,7 @@ from hashlib import sha256
 from msgspec import Struct
 
 from llmwise.domain.requests import Goal
+from llmwise.routing.classifier import Looked
 from llmwise.routing.priced import Priced, rank
 
 LEAST_PROPENSITY = 0.02
@@ -73,9 +74,9 @@ def take(task: LearnedTask, able: Collection[str], explore: float, draw: float) 
     return Taken((arm, *(model for model in named if model != arm)), explore / len(arms), True)
 
 
-def take_priced(priced: Priced, text: str, able: Collection[str], explore: float, draw: float) -> Taken | None:
+def take_priced(priced: Priced, looked: Looked, able: Collection[str], explore: float, draw: float) -> Taken | None:
     """`take` for a policy that looks at the question itself."""
-    ranked = rank(priced, text, able)
+    ranked = rank(priced, looked, able)
     if ranked is None:
         return None
     arms = [model for model in ranked.order if model not in (ranked.bold, ranked.careful)]

@@ -13,7 +13,7 @@ from llmwise.domain.plan import PORTABLE, AutoDecision, Dropped, Origin, Plan, P
 from llmwise.domain.requests import AUTO, ChatRequest, EmbeddingRequest, Goal, Routing
 from llmwise.routing.auto import AutoSettings, decide
 from llmwise.routing.chains import Chain
-from llmwise.routing.classifier import Classification, classify
+from llmwise.routing.classifier import Classification, classify, examine
 from llmwise.routing.health import Health
 from llmwise.routing.learned import Learned, lot
 from llmwise.routing.needs import Needs, lacks, needs_of
@@ -102,10 +102,11 @@ class Planner:
             raise InvalidRequest("model = 'auto': name the embedding model whose vectors you want", param="model")
         routing = request.routing or Routing()
         cards = list(dict.fromkeys(self.catalog.resolve(n, "embedding") for n in (request.model, *routing.fallback)))
-        dropped: list[Dropped] = []
+        for card in cards:
+            self._permitted([card], view, [])
         tokens = sum(estimate_tokens(given) if isinstance(given, str) else len(given) for given in request.inputs)
         ordered = order(
-            self._permitted(cards, view, dropped),
+            cards,
             routing.strategy,
             health=view.health,
             cost_nanousd={card.id: estimate(tokens, 0, card.rate) for card in cards},
@@ -115,30 +116,33 @@ class Planner:
         attempts = [
             PlannedAttempt(c, "requested" if c is cards[0] else f"fallback ({routing.strategy})") for c in ordered
         ]
-        return Plan(tuple(attempts), tuple(dropped), chain=request.routing is not None, strategy=routing.strategy)
+        return Plan(tuple(attempts), chain=request.routing is not None, strategy=routing.strategy)
 
     def classify(self, request: ChatRequest) -> Classification:
         """The class of the last thing the user said."""
         return classify(_question(request))
 
-    def _named(self, names: Sequence[str]) -> list[ModelCard]:
-        """The models of a request's own chain, with those of a configured one in its place."""
+    def _named(self, names: Sequence[str], view: View, dropped: list[Dropped]) -> list[ModelCard]:
+        """The models of a request's own chain, with those of a configured one in its place. Raises `Forbidden` for one
+        that the caller names and may not use; of a configured chain those that he may use are enough."""
         cards: list[ModelCard] = []
         for name in names:
             chain = self.chain(name)
-            cards += chain.targets if chain is not None else [self.catalog.resolve(name)]
+            meant = list(chain.targets) if chain is not None else [self.catalog.resolve(name)]
+            cards += self._permitted(meant, view, dropped)
         return list(dict.fromkeys(cards))
 
     def _chain(self, request: ChatRequest, asked: list[ModelCard], view: View, named: Chain | None = None) -> Plan:
         """`asked` and then the request's fallbacks, in the request's order if it brings one, else in the order of the
         chain that was `named`."""
         routing = request.routing or Routing(strategy="rate-limit" if named is None else named.strategy)
-        cards = list(dict.fromkeys([*asked, *self._named(routing.fallback)]))
-        card = asked[0]
         dropped: list[Dropped] = []
+        permitted = self._permitted(asked, view, dropped)
+        cards = list(dict.fromkeys([*permitted, *self._named(routing.fallback, view, dropped)]))
+        card = asked[0]
         needs = needs_of(request)
         first = card if named is None else None
-        cards = _check(self._permitted(cards, view, dropped), needs, dropped, context=True, first=first)
+        cards = _check(cards, needs, dropped, context=True, first=first)
         ordered = order(
             cards,
             routing.strategy,
@@ -175,9 +179,13 @@ class Planner:
         needs = needs_of(request)
         cards = _check(cards, needs, dropped, context=True)
         goal = request.goal or settings.goal
-        seen = self.classify(request)
-        cards = _well(cards, str(seen.task_type), view, dropped)
         learned, conversation = view.learned.get(goal), request.conversation_id
+        looked = None
+        if learned is None or learned.priced is None:
+            seen = self.classify(request)
+        else:
+            seen, looked = examine(_question(request))
+        cards = _well(cards, str(seen.task_type), view, dropped)
         ranked, decision = decide(
             cards,
             seen,
@@ -187,7 +195,7 @@ class Planner:
             view.health,
             learned=learned,
             draw=view.draw if learned is None or conversation is None else lot(learned.version, conversation),
-            text="" if learned is None or learned.priced is None else _question(request),
+            looked=looked,
         )
         if (continued := _continued(ranked, view)) is not None:
             ranked = [continued, *(c for c in ranked if c is not continued)]
@@ -195,7 +203,10 @@ class Planner:
         chosen, rest = ranked[0], ranked[1:]
         fallbacks = _spread(chosen, rest)[: settings.max_fallbacks]
         if request.routing is not None:
-            fallbacks = [c for c in self._named(request.routing.fallback) if c is not chosen]
+            own = [card for card in self._named(request.routing.fallback, view, dropped) if card is not chosen]
+            lacking = {card.id: reason for card in own if (reason := lacks(card, needs)) is not None}
+            dropped += lacking.values()
+            fallbacks = [card for card in own if card.id not in lacking]
         return Plan(
             attempts=(
                 PlannedAttempt(chosen, decision.reasons[-1]),

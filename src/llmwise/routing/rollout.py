@@ -2,6 +2,7 @@
 
     shadow    the adopted policy decides; the one on trial decides too, and the difference is kept in the record
     canary    a share of conversations is decided by the one on trial (`canary`), the others are its `control`
+    guard     the adopted policy decides, but for `HELD` of the conversations, which stay with what was before it
 
 Lots are drawn by conversation: a conversation sees one policy, on every machine. A model that does badly is still asked
 in `PROBED` of the conversations, or nobody would notice that it is well again.
@@ -20,6 +21,7 @@ from llmwise.routing.learned import Learned, lot
 from llmwise.routing.planner import Planner, View
 
 PROBED = 0.05
+HELD = 0.1
 
 Stage: TypeAlias = Literal["shadow", "canary"]
 
@@ -32,11 +34,22 @@ class OnTrial(Struct, frozen=True):
     share: float
 
 
+class Guarded(Struct, frozen=True):
+    """The adopted policy of a goal, by its version, still compared with what was in force `before` it (`None`: no
+    policy)."""
+
+    version: str
+    goal: Goal
+    before: Learned | None
+
+
 class Rollout(Struct, frozen=True):
-    """What steers Auto now. `adopted` by goal; `avoid` as in `View`; `auto` goes before the configuration."""
+    """What steers Auto now. `adopted` by goal; `avoid` as in `View`; `auto` goes before the configuration. While one is
+    on `trial` nothing is guarded."""
 
     adopted: Mapping[Goal, Learned] = {}
     trial: OnTrial | None = None
+    guarded: Guarded | None = None
     avoid: frozenset[tuple[str | None, str]] = frozenset()
     auto: AutoSettings | None = None
 
@@ -57,12 +70,15 @@ def steered(view: View, rollout: Rollout, token: str) -> View:
 
 
 def plan(planner: Planner, request: ChatRequest, view: View, rollout: Rollout, token: str) -> Plan:
-    """As `Planner.plan`, with the policy on trial. `view` is steered already."""
-    trial = rollout.trial
-    if trial is None or request.model != AUTO:
+    """As `Planner.plan`, with the policy on trial or under guard. `view` is steered already."""
+    trial, guarded = rollout.trial, rollout.guarded
+    if request.model != AUTO or (trial is None and guarded is None):
         return planner.plan(request, view)
-    settings = view.auto or planner.settings
-    if (request.goal or settings.goal) != trial.learned.goal:
+    goal = request.goal or (view.auto or planner.settings).goal
+    if trial is None:
+        assert guarded is not None
+        return _guarded(planner, request, view, guarded, token) if guarded.goal == goal else planner.plan(request, view)
+    if goal != trial.learned.goal:
         return planner.plan(request, view)
     tried = replace(view, learned={**view.learned, trial.learned.goal: trial.learned})
     by_trial = planner.plan(request, tried)
@@ -72,6 +88,16 @@ def plan(planner: Planner, request: ChatRequest, view: View, rollout: Rollout, t
     if lot(f"canary/{version}", token) < trial.share:
         return _marked(by_trial, Trial(version, "canary", would))
     return _marked(planner.plan(request, view), Trial(version, "control", would))
+
+
+def _guarded(planner: Planner, request: ChatRequest, view: View, guarded: Guarded, token: str) -> Plan:
+    by_adopted = planner.plan(request, view)
+    would = by_adopted.attempts[0].target.id
+    if lot(f"guard/{guarded.version}", token) >= HELD:
+        return _marked(by_adopted, Trial(guarded.version, "canary", would))
+    others = {goal: learned for goal, learned in view.learned.items() if goal != guarded.goal}
+    held = others if guarded.before is None else {**others, guarded.goal: guarded.before}
+    return _marked(planner.plan(request, replace(view, learned=held)), Trial(guarded.version, "control", would))
 
 
 def _marked(plan: Plan, trial: Trial) -> Plan:

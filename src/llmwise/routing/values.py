@@ -16,6 +16,9 @@ from msgspec import Struct
 from llmwise.routing.classifier import TASK_TYPES, look
 from llmwise.routing.features import features
 
+LEAST_CHANCE = 0.001
+"""A task type that is less likely counts for nothing."""
+
 
 class Expected(Struct, frozen=True):
     """Of a model on a kind of question: `quality` 0..1, mean `cost` in the unit that it was learned in."""
@@ -50,7 +53,7 @@ def expect(values: Values, text: str) -> dict[str, Expected]:
 def expect_seen(values: Values, chances: Sequence[float], shape: Iterable[str]) -> dict[str, Expected]:
     """The same, of a text already looked at: `chances` in the order of `TASK_TYPES`."""
     ease = fsum([values.ease.get(name, 0.0) for name in shape])  # the same in whatever order a set has
-    rows = [(chance, values.table[task]) for chance, task in zip(chances, TASK_TYPES, strict=True) if chance > 0.001]
+    rows = [(c, values.table[task]) for c, task in zip(chances, TASK_TYPES, strict=True) if c > LEAST_CHANCE]
     whole = sum([chance for chance, _ in rows])
     return {
         model: Expected(

@@ -38,11 +38,14 @@ class StateSettings(Struct, frozen=True, forbid_unknown_fields=True):
                 shared by all that name it
     timeout_s   how long a request waits for the shared state before it goes by this process's own
     prefix      of all keys there, so that two gateways can share a server
+    strict      true: while the shared state is away, a request that a hard budget bounds is refused (503,
+                `state_unavailable`). false: it goes by what this process knows to be left, as others do by theirs
     """
 
     url: str = "memory://"
     timeout_s: float = 0.05
     prefix: str = "llmwise:"
+    strict: bool = False
 
 
 class Window(Struct, frozen=True, gc=False):
@@ -185,7 +188,8 @@ class SharedState(Protocol):
         ...
 
     async def reserve(self, claim: Claim) -> Verdict:
-        """Set aside all that is claimed, or nothing."""
+        """Set aside all that is claimed, or nothing. Raises `Unavailable` for a hard budget that only the shared state
+        may tell (`StateSettings.strict`) and can't."""
         ...
 
     def settle(self, verdict: Verdict, charged_nanousd: int, tokens: int) -> None:

@@ -6,7 +6,7 @@
     budgets    the same; settlements go behind, and are kept while Valkey is away
 
 When Valkey is slow or away this process goes by limits of its own, says so once, and comes back by itself. Its own
-budgets begin with what the ledger says.
+budgets begin with what the ledger says; with `strict` hard ones refuse instead.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import msgspec
-from msgspec import Struct
 from redis.asyncio import Redis
 
 from llmwise.domain.access import Period
-from llmwise.domain.errors import BreakerEffect
+from llmwise.domain.errors import BreakerEffect, Unavailable
 from llmwise.domain.ports import Clock
 from llmwise.domain.records import LedgerEntry, RequestRecord
-from llmwise.routing.breaker import Admission, Breaker, BreakerSettings, Phase
+from llmwise.routing.breaker import Admission, Breaker, BreakerSettings
 from llmwise.routing.health import Health
+from llmwise.state.circuits import PROBING_S, SharedCircuits
 from llmwise.state.memory import MemoryState
 from llmwise.state.pipe import FAILURES, Pipe, bounded
 from llmwise.state.port import (
@@ -49,12 +49,6 @@ RETRY_S = 0.25
 LISTEN_S = 0.25
 """How often the connection is looked after when nothing is published."""
 
-PROBING_S = 0.02
-"""How often a circuit whose pause has run out is looked at."""
-
-TICKET_S = 2.0
-"""A probe that its replica has no request for goes to another after this."""
-
 SETTLING_S = 0.5
 """After Valkey comes back, purses it has forgotten are opened only when the other replicas have had this time to write
 what they spent meanwhile to the ledger."""
@@ -66,36 +60,6 @@ NOT_YET = "not connected yet"
 SCHEMES = {"valkey": "redis", "valkeys": "rediss", "redis": "redis", "rediss": "rediss", "unix": "unix"}
 
 STATUS: tuple[Refused | None, ...] = (None, None, "concurrency", "tokens", "budget")
-
-
-class _Circuit(Struct, frozen=True):
-    """What `circuit.lua` says of a target."""
-
-    t: str
-    p: Phase
-    f: int
-    l: float  # noqa: E741  # milliseconds left
-    n: int
-    r: str
-    v: int
-    c: int = 0
-
-
-_circuit = msgspec.json.Decoder(_Circuit, strict=False)
-
-
-class _Kept(Struct, frozen=True):
-    """What lies in the hash of circuits."""
-
-    p: Phase
-    f: int
-    u: float
-    n: int
-    r: str
-    v: int
-
-
-_kept = msgspec.json.Decoder(_Kept, strict=False)
 
 
 class ValkeyState:
@@ -115,13 +79,11 @@ class ValkeyState:
             f"{SCHEMES[scheme]}://{rest}", socket_connect_timeout=max(shared.timeout_s, 0.5), retry=None
         )
         self._pipe = Pipe(self._client, shared.timeout_s, self._gone)
+        self._circuits = SharedCircuits(self._local, self._pipe, clock, shared.prefix)
         self.away: str | None = NOT_YET
         self._connected = asyncio.Event()
         self._returned = 0.0
         self._unreadable_until = 0.0
-        self._versions: dict[str, int] = {}
-        self._tickets: dict[str, tuple[int, float]] = {}
-        self._claiming: set[str] = set()
         self._opening: dict[str, asyncio.Future[int]] = {}
         self._running: asyncio.Task[None] | None = None
 
@@ -138,13 +100,7 @@ class ValkeyState:
     def admit(self, target: str) -> Admission:
         if self.away is not None:
             return self._local.admit(target)
-        state = self._local.breaker(target)
-        if state.phase == "closed":
-            return self._local.admit(target)
-        ticket = self._tickets.pop(target, None)
-        if ticket is not None:
-            return Admission(allowed=True, probe=ticket[0])
-        return Admission(allowed=False, retry_in_s=max(state.until - self._clock.monotonic(), PROBING_S))
+        return self._circuits.admit(target)
 
     def report(
         self,
@@ -171,22 +127,7 @@ class ValkeyState:
         )
         if self.away is not None or (effect in (None, "none") and before.phase == "closed" and not before.failures):
             return
-        breaker = self.settings
-        self._pipe.tell(
-            "circuit",
-            self._prefix,
-            "report",
-            target,
-            effect or "success",
-            probe,
-            -1 if retry_after_s is None else int(retry_after_s * 1000),
-            reason or "",
-            breaker.failures,
-            int(breaker.open_s * 1000),
-            int(breaker.hard_down_s * 1000),
-            int(breaker.max_pause_s * 1000),
-            told=self._heard,
-        )
+        self._circuits.tell(target, effect, self.settings, probe=probe, retry_after_s=retry_after_s, reason=reason)
 
     def health(self) -> Mapping[str, Health]:
         """As this process sees it: what is near one machine may be far from another."""
@@ -210,8 +151,24 @@ class ValkeyState:
         return await self._local.count(subject, windows)
 
     async def reserve(self, claim: Claim) -> Verdict:
-        if self.away is None and (verdict := await self._reserve(claim)) is not None:
-            return verdict
+        if self.away is not None:
+            return await self._alone(claim)
+        try:
+            verdict = await self._reserve(claim) or await self._alone(claim)
+        except BaseException:  # refused, or the caller has left: a slow Valkey may set it aside all the same
+            self._end(claim)
+            raise
+        if verdict.refused is not None and not verdict.shared:
+            self._end(claim)
+        return verdict
+
+    async def _alone(self, claim: Claim) -> Verdict:
+        if self._shared.strict and any(purse.hard_nanousd is not None for purse in claim.purses):
+            raise Unavailable(
+                "what is left of the budget is not known just now, and nothing is spent without: try again",
+                code="state_unavailable",
+                retry_after_s=1.0,
+            )
         return await self._local.reserve(claim)
 
     def settle(self, verdict: Verdict, charged_nanousd: int, tokens: int) -> None:
@@ -219,6 +176,18 @@ class ValkeyState:
         if not verdict.shared:
             self._local.settle(verdict, charged_nanousd, tokens)
         lapsed = self._clock.unix_ms() - claim.created_at_ms > LEASE_S * 1000
+        self._end(
+            claim,
+            charged_nanousd,
+            tokens - claim.tokens,
+            counted=claim.tokens_per_minute is not None and verdict.shared,
+            own=not verdict.shared or lapsed,
+        )
+
+    def _end(
+        self, claim: Claim, charged_nanousd: int = 0, more_tokens: int = 0, *, counted: bool = False, own: bool = False
+    ) -> None:
+        """`own`: the charge is booked whether or not Valkey knows of the claim."""
         self._pipe.tell(
             "settle",
             self._prefix,
@@ -226,10 +195,10 @@ class ValkeyState:
             claim.key_id,
             claim.amount_nanousd,
             charged_nanousd,
-            tokens - claim.tokens,
-            int(claim.tokens_per_minute is not None and verdict.shared),
+            more_tokens,
+            int(counted),
             int(claim.concurrency is not None),
-            int(not verdict.shared or lapsed),
+            int(own),
             *(_name(purse, span(purse.period, claim.created_at_ms)) for purse in claim.purses),
         )
 
@@ -332,9 +301,9 @@ class ValkeyState:
             while True:
                 try:
                     async with self._client.pubsub() as published:
-                        await bounded(published.subscribe(f"{self._prefix}circuits"), self._shared.timeout_s)
+                        await bounded(published.subscribe(self._circuits.channel), self._shared.timeout_s)
                         await self._pipe.resume()
-                        await self._snapshot()
+                        await self._circuits.snapshot(self._client, self._shared.timeout_s)
                         self._back()
                         await self._listen(published)
                 except FAILURES as error:
@@ -377,63 +346,23 @@ class ValkeyState:
         self.away = None
         self._connected.set()
 
-    async def _snapshot(self) -> None:
-        """All circuits as they stand there. What this process opened meanwhile stays open."""
-        self._versions.clear()
-        self._tickets.clear()
-        self._claiming.clear()
-        kept: dict[bytes, bytes] = await bounded(
-            self._client.hgetall(f"{self._prefix}circuits"), self._shared.timeout_s
-        )
-        seconds, micros = await bounded(self._client.time(), self._shared.timeout_s)
-        now_ms = seconds * 1000 + micros / 1000
-        for target, text in kept.items():
-            state = _kept.decode(text)
-            self._apply(_Circuit(target.decode(), state.p, state.f, state.u - now_ms, state.n, state.r, state.v))
-
     async def _listen(self, published: Any) -> None:
         """Follow what the others publish, until the connection breaks or somebody found it broken."""
         quiet = self._clock.monotonic()
         while self.away is None:
             message = await published.get_message(ignore_subscribe_messages=True, timeout=LISTEN_S)
             if message is not None:
-                self._heard(message["data"])
+                self._circuits.heard(message["data"])
             elif self._clock.monotonic() - quiet > 4 * LISTEN_S:
                 await bounded(self._client.ping(), self._shared.timeout_s)
                 quiet = self._clock.monotonic()
 
-    def _heard(self, text: bytes) -> None:
-        circuit = _circuit.decode(text)
-        self._claiming.discard(circuit.t)
-        if circuit.c:
-            self._tickets[circuit.t] = (circuit.c, self._clock.monotonic() + TICKET_S)
-        self._apply(circuit)
-
-    def _apply(self, circuit: _Circuit) -> None:
-        if circuit.v < self._versions.get(circuit.t, -1):
-            return
-        self._versions[circuit.t] = circuit.v
-        until = self._clock.monotonic() + circuit.l / 1000 if circuit.p != "closed" or circuit.f else 0.0
-        self._local.follow(circuit.t, Breaker(circuit.p, circuit.f, until, circuit.n, circuit.r or None))
-        if circuit.p == "closed":
-            self._tickets.pop(circuit.t, None)
-
     async def _probing(self) -> None:
-        """Claim the probe of a circuit whose pause has run out; give back one that no request came for."""
         while True:
             await self._connected.wait()
             await asyncio.sleep(PROBING_S)
-            now = self._clock.monotonic()
-            for target, state in self._local.unhealed():
-                ticket = self._tickets.get(target)
-                if ticket is not None:
-                    if now > ticket[1]:
-                        del self._tickets[target]
-                        self.report(target, "none", probe=ticket[0])
-                elif now >= state.until and target not in self._claiming and self.away is None:
-                    self._claiming.add(target)
-                    probe_ms = int(self.settings.probe_s * 1000)
-                    self._pipe.tell("circuit", self._prefix, "claim", target, probe_ms, told=self._heard)
+            if self.away is None:
+                self._circuits.probe()
 
 
 def _name(purse: Purse, period: Span) -> str:

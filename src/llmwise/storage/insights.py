@@ -80,6 +80,15 @@ def latest(connection: Connection, kind: Kind, limit: int) -> tuple[int, tuple[D
     return total, tuple(Document(*row) for row in rows)
 
 
+def beginning(
+    connection: Connection, kind: Kind, begins: str, holds: str, before_ms: int, limit: int
+) -> tuple[Document, ...]:
+    """Documents from before whose body begins so and holds this, any first."""
+    like = (documents.c.body.startswith(begins, autoescape=True), documents.c.body.contains(holds, autoescape=True))
+    wanted = select(documents).where(documents.c.kind == kind, documents.c.created_at_ms < before_ms, *like)
+    return tuple(Document(*row) for row in connection.execute(wanted.limit(limit)))
+
+
 def remove(connection: Connection, kind: Kind, id: str) -> bool:
     """Whether there was one."""
     return bool(connection.execute(delete(documents).where(documents.c.kind == kind, documents.c.id == id)).rowcount)

@@ -63,6 +63,11 @@ def create_key(
     return row, raw
 
 
+def create_first_key(connection: Connection, name: str, now_ms: int) -> str | None:
+    """An administrator's raw key where none was ever made. Of several processes that start at once, one makes it."""
+    return None if has_keys(connection) else create_key(connection, name, True, now_ms)[1]
+
+
 def find_key(connection: Connection, key_hash: str) -> KeyRow | None:
     """The key with this hash, or that had it before it was rotated; `None` for an unknown and for a revoked one alike.
     Whether it works now is for `KeyRow.works` to say."""

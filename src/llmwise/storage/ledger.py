@@ -112,13 +112,15 @@ def history(
     offset: int = 0,
     mode: Mode | None = None,
     search: str | None = None,
+    passed: tuple[int, int] | None = None,
 ) -> tuple[int, tuple[RequestRecord, ...]]:
     """How many requests match, and one page of them, newest first. `key_id` `None` means everybody's.
 
     They are counted up to `COUNTED` beyond the page's beginning: that many means "or more". `search` is text that the
     id, the requested or the answering model, the prompt or the answer contains; `%` and `_` mean themselves; letters
     match in either case (on SQLite those of ASCII only). It is looked for in the newest `SEARCHED` requests; a whole id
-    is found however old its request is.
+    is found however old its request is. `passed`: so many of them are from that time (Unix ms) on, and need not be
+    walked over (`rollup.history`).
     """
     conditions = [*_of_key(key_id), *_of_mode(mode)]
     if search and not _is_id(search):
@@ -126,8 +128,13 @@ def history(
         return len(found), _records(connection, found[offset : offset + limit], _RECORD)
     if search:
         conditions.append(requests.c.id == search)
-    total, found = _counted(connection, conditions, key_id, limit, offset)
-    return total, _records(connection, found, _RECORD)
+    skipped = 0
+    if passed is not None:
+        skipped, until_ms = passed
+        r = requests.c
+        conditions += window_between(r.id, r.key_id, r.created_at_ms, key_id, 0, until_ms)
+    total, found = _counted(connection, conditions, key_id, limit, offset - skipped)
+    return skipped + total, _records(connection, found, _RECORD)
 
 
 def is_exact(total: int, offset: int, search: str | None) -> bool:

@@ -12,7 +12,8 @@ from collections import defaultdict
 import msgspec
 from sqlalchemy import Column, Connection, case, func, insert, or_, select
 
-from llmwise.storage import postgres, sums
+from llmwise.domain.records import Mode, RequestRecord
+from llmwise.storage import ledger, postgres, sums
 from llmwise.storage.sums import DAY_MS, HOUR_MS, Sums
 from llmwise.storage.tables import days, hours, requests
 
@@ -54,6 +55,33 @@ def closed_hours(connection: Connection, key_id: str | None, windows: list[tuple
     """The closed hours that lie whole in one of the windows: since a time and before another, or without an end."""
     spans = [(-(-since // HOUR_MS), None if until is None else until // HOUR_MS) for since, until in windows]
     return _read(connection, hours.c.hour, key_id, spans)
+
+
+def history(
+    connection: Connection, key_id: str | None, *, limit: int, offset: int, mode: Mode | None, search: str | None
+) -> tuple[int, tuple[RequestRecord, ...]]:
+    """As `ledger.history`; but of what lies before a deep page, whole days are counted by their sums, not walked."""
+    deep = offset > ledger.COUNTED and mode is None and not search
+    passed = _passed(connection, key_id, offset) if deep else None
+    return ledger.history(connection, key_id, limit=limit, offset=offset, mode=mode, search=search, passed=passed)
+
+
+def _passed(connection: Connection, key_id: str | None, offset: int) -> tuple[int, int] | None:
+    """A time, and how many of the newest `offset` requests are from then on; `None`: only some of today's are."""
+    closed = closed_days(connection, key_id, 0)
+    if not closed:
+        return None
+    day = max(closed) + 1
+    newer = select(requests.c.id).where(*ledger.window(key_id, day * DAY_MS)).limit(offset + 1).subquery()
+    count: int = connection.execute(select(func.count()).select_from(newer)).scalar_one()
+    if count > offset:
+        return None
+    while day - 1 in closed:
+        of_day = sum(tally[0] for _, _, tally in closed[day - 1].cells)
+        if count + of_day > offset:
+            break
+        count, day = count + of_day, day - 1
+    return count, day * DAY_MS
 
 
 def _close(connection: Connection, day: int, until_hour: int) -> bool:

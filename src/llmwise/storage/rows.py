@@ -146,10 +146,12 @@ class Quantiles(Struct, frozen=True):
 
 
 class UsageSummary(Struct, frozen=True):
-    """A key's usage since `since_ms`. Days ascend, models and task types are ordered by cost, then by count."""
+    """A key's usage since `since_ms`. Days ascend, models and task types are ordered by cost, then by count.
+    `charged_nanousd` is what the ledger charged for it all."""
 
     since_ms: int
     total: Tally
+    charged_nanousd: int
     latency: Quantiles
     ttft: Quantiles
     by_model: tuple[ModelUsage, ...]

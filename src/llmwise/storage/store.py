@@ -101,7 +101,7 @@ class Store:
         search: str | None = None,
     ) -> tuple[int, tuple[RequestRecord, ...]]:
         """How many requests match, and one page of them, newest first (see `ledger.history`)."""
-        return await self._read(ledger.history, key_id, limit=limit, offset=offset, mode=mode, search=search)
+        return await self._read(rollup.history, key_id, limit=limit, offset=offset, mode=mode, search=search)
 
     async def usage_summary(self, key_id: str | None, days: int, now_ms: int) -> UsageSummary:
         """Over the last `days` times 24 hours; the first of the UTC days in it is therefore a part of one."""
@@ -359,6 +359,8 @@ class OfflineKeys:
         """By id, name or shown prefix. Raises `NotFound`, or `Conflict` when several fit."""
         return self._database.write(keys.revoke_key, which, now_ms)
 
-    def exist(self) -> bool:
-        """Whether a key was ever made, revoked or not."""
-        return self._database.read(keys.has_keys)
+    def create_first(self, name: str, now_ms: int) -> str | None:
+        """An administrator's raw key, unless one was ever made, revoked or not (see `keys.create_first_key`)."""
+        if self._database.read(keys.has_keys):
+            return None
+        return self._database.write(keys.create_first_key, name, now_ms)

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, case, func, litera
 
 from llmwise.storage.ledger import window_between
 from llmwise.storage.lone import every_attempt
-from llmwise.storage.tables import requests
+from llmwise.storage.tables import ledger, requests
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -21,12 +21,14 @@ FAILED = ("provider_error", "rejected", "cut", "timeout")
 class Sums(Struct):
     """`cells`: (day, task type) to the fields of `Tally`; `models`: (model, provider) to those of `ModelUsage`, with
     the sum and the number of latencies in place of their mean; `latency` and `ttft`: milliseconds to how often. Lists
-    of pairs, since JSON has no other keys than text."""
+    of pairs, since JSON has no other keys than text. `charged` is what the ledger charged for them, in nano-USD; `None`
+    in what was summed up before that was counted, and then it is what they cost."""
 
     cells: list[tuple[int, str | None, list[int]]] = field(default_factory=list)
     models: list[tuple[str, str, list[int]]] = field(default_factory=list)
     latency: list[tuple[int, int]] = field(default_factory=list)
     ttft: list[tuple[int, int]] = field(default_factory=list)
+    charged: int | None = None
 
 
 def merged(parts: Iterable[Sums]) -> Sums:
@@ -35,7 +37,9 @@ def merged(parts: Iterable[Sums]) -> Sums:
     models: dict[tuple[Any, Any], list[int]] = {}
     latency: dict[int, int] = {}
     ttft: dict[int, int] = {}
+    charged = 0
     for part in parts:
+        charged += sum(tally[_COST] for _, _, tally in part.cells) if part.charged is None else part.charged
         for found, rows in ((cells, part.cells), (models, part.models)):
             for a, b, values in rows:
                 there = found.get((a, b))
@@ -48,6 +52,7 @@ def merged(parts: Iterable[Sums]) -> Sums:
         [(a, b, values) for (a, b), values in models.items()],
         [*latency.items()],
         [*ttft.items()],
+        charged,
     )
 
 
@@ -81,6 +86,7 @@ _TALLY = (
     _count_if(requests.c.cost_nanousd.is_(None)),
 )
 """The fields of `Tally`, in their order."""
+_COST = 7
 
 
 def _each(column: ColumnElement[Any], ms: int) -> ColumnElement[int]:
@@ -94,7 +100,7 @@ def _sums(
     """By `()`, or with `apart` by hour and key."""
     r, a = requests.c, every_attempt.c
     window = window_between(r.id, r.key_id, r.created_at_ms, key_id, since_ms, until_ms)
-    of: defaultdict[Any, Sums] = defaultdict(Sums)
+    of: defaultdict[Any, Sums] = defaultdict(lambda: Sums(charged=0))
     groups: list[ColumnElement[Any]] = [_each(r.created_at_ms, HOUR_MS), r.key_id] if apart else []
     n = len(groups)
     cell = (*groups, _each(r.created_at_ms, DAY_MS), r.task_type)
@@ -126,4 +132,11 @@ def _sums(
     rows = connection.execute(select(*model, *columns).where(*window, a.outcome != "skipped").group_by(*model))
     for row in rows:
         of[tuple(row[:n])].models.append((row[n], row[n + 1], [*map(int, row[n + 2 :])]))
+    e = ledger.c
+    groups = [_each(e.created_at_ms, HOUR_MS), e.key_id] if apart else []
+    # Everybody's window, also for a key: an entry's id begins with its request's, and no index knows its key.
+    window = window_between(e.id, e.key_id, e.created_at_ms, None, since_ms, until_ms)
+    window += [e.kind == "settle", *([] if key_id is None else [e.key_id == key_id])]
+    for row in connection.execute(select(*groups, _sum(e.amount_nanousd)).where(*window).group_by(*groups)):
+        of[tuple(row[:n])].charged = -int(row[n])
     return of

@@ -25,6 +25,7 @@ def summary(connection: Connection, key_id: str | None, since_ms: int) -> UsageS
     return UsageSummary(
         since_ms=since_ms,
         total=sum((tally for _, _, tally in cells), Tally.zero()),
+        charged_nanousd=found.charged or 0,
         latency=_quantiles(found.latency),
         ttft=_quantiles(found.ttft),
         by_model=_by_model(found),

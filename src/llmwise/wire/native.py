@@ -267,8 +267,8 @@ Fallbacks: TypeAlias = Annotated[list[Name], Meta(min_length=1, max_length=8)]
 class CompareBody(Struct, forbid_unknown_fields=True):
     """`POST /compare`. `models` are different ones, also after their aliases are resolved, and `auto` is none of them.
     `stream` is true when absent. `fallback` maps one of the models to those that are tried in its place.
-    `source_timeout_s` is how long one model may take, `min_sources` how many must answer (1), `max_cost` in USD stops
-    before more is spent. `dry_run` asks no model and answers an estimate."""
+    `source_timeout_s` is how long one model may take, `min_sources` how many must answer (1), `max_cost` in USD holds
+    models back while there is no room for them. `dry_run` asks no model and answers an estimate."""
 
     models: Annotated[list[Name], Meta(min_length=2, max_length=9)]
     messages: Annotated[list[Message], Meta(min_length=1)]
@@ -344,8 +344,9 @@ class CallCost(Struct):
 
 
 class EstimateAnswer(Struct):
-    """The answer to `dry_run`, in USD; no model was asked. `least` is the sum with answers of one token, below which
-    the call can't come out; `likely` with answers of `max_tokens`, or of a typical length. `null`: no known price."""
+    """The answer to `dry_run`, in USD; no model was asked. `least` is the sum of the calls that are `certain`, with
+    answers of one token, below which the call can't come out; `likely` that of all, with answers of `max_tokens`, or of
+    a typical length. `null`: no known price."""
 
     id: str
     mode: str

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -17,9 +18,11 @@ from llmwise.insights.audit.files import Input
 from llmwise.insights.audit.importer import Reading, in_order
 from llmwise.insights.audit.openai_batch import Pairing
 from llmwise.insights.audit.prices import Prices
+from llmwise.insights.intervals import Estimate, Interval
 from llmwise.insights.page import page
+from llmwise.insights.policy import Option, Policy, TaskPolicy
 from llmwise.insights.report import Report, Sums, report
-from llmwise.routing.auto import AutoSettings
+from llmwise.routing.auto import QUALITY_BAR, AutoSettings
 from llmwise.storage import audit, ledger
 from llmwise.storage.audit import Added
 from llmwise.storage.database import Database
@@ -50,8 +53,9 @@ def bring(database: Database, *files: str | bytes, now_ms: int = NOW_MS) -> Adde
     return added
 
 
-def made(database: Database, source: str | None = None) -> Report:
-    return report(database.read(audit.everything, 0, NOW_MS + DAY_MS, 4_000), PRICES, AutoSettings(), source)
+def made(database: Database, source: str | None = None, policy: Policy | None = None) -> Report:
+    known = database.read(audit.everything, 0, NOW_MS + DAY_MS, 4_000)
+    return report(known, PRICES, AutoSettings(), source, policy)
 
 
 def log(*lines: dict[str, object]) -> bytes:
@@ -278,6 +282,57 @@ def test_the_saving_has_an_interval_its_controls_and_its_assumptions(database: D
     assert found.answer_length is not None
     assert found.answer_length.low <= auto.saving <= found.answer_length.high
     assert sum(one.requests for one in found.moved) <= 400
+
+
+def test_the_policy_in_force_decides_and_its_evidence_is_the_quality(database: Database) -> None:
+    bring(database, mixed(400))
+    heuristic = made(database).what_if
+    assert heuristic is not None
+    assert (heuristic.policy, heuristic.measured) == (None, 0.0)
+    tasks = {moved.task_type for moved in heuristic.moved}
+    quality = {"gpt-5.2": 0.8, "gpt-5-nano": 0.79}
+
+    def estimated(value: float) -> Estimate:
+        return Estimate(value, Interval(value, value), 0.01, 500, 500.0)
+
+    options = tuple(
+        Option(model, "openai", 500, 500.0, None, None, None, estimated(value), True, True, None)
+        for model, value in quality.items()
+    )
+    rows = {task: TaskPolicy(task, True, "gpt-5.2", "gpt-5-nano", (), 500, 500.0, options, ()) for task in QUALITY_BAR}
+    policy = Policy("balanced-7", "balanced", 0, 0.02, 0.95, rows)
+    found = made(database, policy=policy).what_if
+    assert found is not None
+    assert found.policy == "balanced-7"
+    by = {one.name: one for one in found.scenarios}
+    assert by["auto"].models["gpt-5-nano"] > 0.4
+    assert tasks <= {moved.task_type for moved in found.moved if moved.to == "gpt-5-nano"}
+    assert "balanced-7" in found.assumptions[0]
+    assert found.measured == 1
+    assert by["today"].quality == pytest.approx(0.8)
+    assert 0.79 <= (by["auto"].quality or 0) < 0.8
+    assert "evidence" in found.assumptions[-1]
+    assert "Whether quality would stay is not in these data" in heuristic.limits[-1]
+    assert not any("Whether quality" in text or "less than 98%" in text for text in found.limits)
+    bad = tuple(replace(one, quality=estimated(0.7)) if one.model == "gpt-5-nano" else one for one in options)
+    worse = replace(policy, tasks={task: replace(row, options=bad) for task, row in rows.items()})
+    told = made(database, policy=worse)
+    assert told.what_if is not None
+    assert any(re.search(r"Quality would be \d\d\.\d% of today's, less than 98%", text) for text in told.what_if.limits)
+    assert "less than 98%" in page(told, datetime.now(UTC))
+    other = made(database, policy=replace(policy, goal="cost")).what_if
+    assert other is not None
+    assert other.policy is None, "it is in force for another goal"
+
+
+def test_where_nothing_can_be_saved_is_said(database: Database) -> None:
+    bring(database, mixed(400))
+    known = database.read(audit.everything, 0, NOW_MS + DAY_MS, 4_000)
+    found = report(known, PRICES, AutoSettings(models=["gpt-5.2"])).what_if
+    assert found is not None
+    assert found.moved == ()
+    assert found.limits[0].startswith("Nothing is saved on ")
+    assert "(200)" in found.limits[0]
 
 
 def test_simple_tasks_on_an_expensive_model_are_counted(database: Database) -> None:

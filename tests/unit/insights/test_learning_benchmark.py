@@ -45,7 +45,7 @@ def folder(at: Path, numbers: range) -> Path:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), "--resamples", "4", "--replications", "2", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, cwd="/")
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,51 @@ def test_one_folder_is_judged_by_halves_with_its_controls(folders: tuple[Path, P
         assert control in found.stdout
 
 
-def test_folders_without_a_set_in_common_are_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_other_names_missing_cells_and_fewer_classes_are_no_obstacle(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Of the prompts to judge on some lack a model, one class is gone, and a third model was asked here and there."""
+    rng = random.Random(9)
+    rows = []
+    for text in (folders[1] / "outcomes" / "made.jsonl").read_text().splitlines():
+        row = json.loads(text)
+        if row["task"] == "fact":
+            continue
+        if rng.random() < 0.2:
+            del row["models"][rng.choice(["big", "small"])]
+        if rng.random() < 0.1:
+            row["models"]["odd"] = {"score": 1.0, "cost": 0.1}
+        rows.append(row)
     (tmp_path / "outcomes").mkdir()
-    found = run("--train", str(folders[0]), "--data", str(tmp_path), "--json")
-    assert found.returncode == 1
-    assert "same name and models" in found.stderr
+    (tmp_path / "outcomes" / "made.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    done = run("--train", str(folders[0]), "--data", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    assert f"of {len(rows)} prompts have all of 2 models" in done.stderr
+    found = json.loads(done.stdout)
+    assert 0.3 < found["pool"]["saving_95"] < 0.9
+    assert 0 <= found["logs"]["risk"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (None, "there is no such folder"),
+        ([], "no outcomes/SET.jsonl with a line in it"),
+        (["{}"], "made.jsonl, line 1: Object missing required field `prompt`"),
+        (['{"prompt": "p", "task": "t", "source": "s", "models": {"big": {"score": "x", "cost": 1}}}'], "`$.models"),
+        (['{"prompt": "p", "task": "t", "source": "s", "models": {"big": {"score": 1, "cost": 1}}}'] * 90, "no set in"),
+    ],
+)
+def test_what_is_no_data_is_said_in_a_line(
+    folders: tuple[Path, Path], tmp_path: Path, lines: list[str] | None, says: str
+) -> None:
+    if lines is not None:
+        (tmp_path / "at" / "outcomes").mkdir(parents=True)
+        (tmp_path / "at" / "outcomes" / "made.jsonl").write_text("\n".join(lines))
+    for arguments in (("--train", str(tmp_path / "at")), ("--data", str(tmp_path / "at"))):
+        other = "--data" if arguments[0] == "--train" else "--train"
+        found = run(*arguments, other, str(folders[0]), "--json")
+        assert found.returncode == 1
+        assert says in found.stderr
+        assert "Traceback" not in found.stderr
+        assert found.stdout == ""

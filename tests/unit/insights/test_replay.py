@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from llmwise.catalog import load
 from llmwise.catalog.rows import ModelSettings
-from llmwise.insights.dataset import Judged
-from llmwise.insights.replay import Replanned, replanned, replay, replay_planned
+from llmwise.insights.dataset import Judged, Row
+from llmwise.insights.replay import Replanned, Replay, replanned, replay
 from llmwise.routing.auto import AutoSettings
 from llmwise.routing.learned import Learned, LearnedTask
 from llmwise.routing.planner import Planner, View
@@ -24,41 +24,43 @@ TRUTHS = {
 }
 
 
+def replayed(rows: list[Row], choice: dict[str, str]) -> Replay:
+    """As if the planner had chosen so."""
+    first = [row for row in rows if row.after is None]
+    return replay(Replanned(row, choice.get(row.task_type or "", "dear"), None, "v") for row in first)
+
+
 def test_the_truth_lies_in_the_intervals_and_the_saving_is_the_known_one() -> None:
-    found = replay(traffic(TRUTHS, 4000), {"chat": "cheap"}, "dear")
+    found = replayed(traffic(TRUTHS, 4000), {"chat": "cheap"})
     assert found.quality is not None
     assert found.cost_nanousd is not None
-    assert 0.0 in found.quality.change.interval
-    assert found.cost_nanousd.change.value == pytest.approx(-4000, rel=0.05)
-    assert -4000 in found.cost_nanousd.change.interval
-    assert (found.left_out, found.supported) == (0, 1.0)
+    assert 0.9 in found.quality.would_be.interval
+    assert 5000 in found.cost_nanousd.would_be.interval
+    assert found.cost_nanousd.would_be.value == pytest.approx(5000, rel=0.05)
+    assert found.supported == 1.0
 
 
 def test_a_bad_move_shows() -> None:
-    quality = replay(traffic(TRUTHS, 4000), {"code": "cheap"}, "dear").quality
+    quality = replayed(traffic(TRUTHS, 4000), {"code": "cheap"}).quality
     assert quality is not None
-    assert quality.change.interval.high < 0
-    assert -0.15 in quality.change.interval
+    assert 0.75 in quality.would_be.interval
+    assert quality.would_be.interval.high < 0.9
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = 0
     for seed in range(150):
-        quality = replay(traffic(TRUTHS, 300, seed), {"code": "cheap", "chat": "cheap"}, "dear").quality
+        quality = replayed(traffic(TRUTHS, 300, seed), {"code": "cheap", "chat": "cheap"}).quality
         assert quality is not None
-        held += -0.15 in quality.change.interval
+        held += 0.75 in quality.would_be.interval
     assert 0.90 <= held / 150 <= 0.99
 
 
-def test_rows_without_a_chance_are_left_out_and_an_unseen_model_is_not_guessed_at() -> None:
+def test_rows_without_a_chance_and_a_model_that_was_never_tried_are_not_guessed_at() -> None:
     rows = traffic(TRUTHS, 100)
-    blind = replay([replace(row, propensity=None) for row in rows], {"chat": "cheap"}, "dear")
-    assert (blind.left_out, blind.supported, blind.quality, blind.cost_nanousd) == (200, 0.0, None, None)
-    unseen = replay(rows, {"chat": "fast"}, "dear")
-    assert unseen.supported == 0.5
-    assert unseen.cost_nanousd is not None
-    assert unseen.cost_nanousd.change.value == 0.0
-    assert replay(rows, {}, "unknown").quality is None
+    blind = replayed([replace(row, propensity=None) for row in rows], {"chat": "cheap"})
+    assert (blind.supported, blind.quality, blind.cost_nanousd) == (0.0, None, None)
+    assert replayed(rows, {"chat": "fast"}).supported == 0.5
 
 
 CARDS = ("dear", "cheap")
@@ -111,9 +113,9 @@ def test_past_questions_go_through_the_planner_itself_and_what_cannot_is_counted
     assert isinstance(first, Replanned)
     assert (first.row.model, first.model, first.policy_version) == ("dear", "cheap", "cost-1")
     assert found[1:] == ["no_text", "cut_text", "more_context", "not_chat"]
-    told = replay_planned(found)
+    told = replay(found)
     assert (told.requests, told.planned) == (5, 1)
-    assert told.moves == {("dear", "cheap"): 1}
+    assert told.moves == {"dear -> cheap": 1}
     assert (told.supported, told.quality) == (0.0, None)  # nothing was left to chance: nothing is estimated
 
 
@@ -131,7 +133,7 @@ def test_the_planners_choices_are_valued_by_what_was_left_to_chance() -> None:
         chance = 0.3 if model == "cheap" else 0.7
         judged[f"req_{number}"] = Judged(float(rng.random() < (0.6 if model == "cheap" else 0.9)), chance)
     world = View({}, lambda _: 0, 0.0, learned={"cost": policy(code="cheap")})
-    told = replay_planned(replanned(records, planner(), lambda _: world, "cost", judged.__getitem__))
+    told = replay(replanned(records, planner(), lambda _: world, "cost", judged.__getitem__))
     assert told.quality is not None
     assert told.cost_nanousd is not None
     assert 0.6 in told.quality.would_be.interval

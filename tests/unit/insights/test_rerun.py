@@ -52,7 +52,9 @@ async def graded(question: str, answers: Mapping[str, str]) -> tuple[Mapping[str
 
 async def test_every_model_answers_every_question_and_what_is_known_can_be_bounded() -> None:
     engine = Engine()
-    found = await rerun(past(80), ["cheap", "middle", "dear"], engine.ask, graded, lambda *_: 50, 10**9, parallel=3)
+    found = await rerun(
+        past(80), lambda _: ["cheap", "middle", "dear"], engine.ask, graded, lambda *_: 50, 10**9, parallel=3
+    )
     assert (len(found.asked), found.incomplete, found.unasked) == (80, 0, 0)
     assert found.spent_nanousd == 80 * (10 + 40 + 5)
     assert {model for model, _ in engine.asked} == {"cheap", "middle"}  # what is known is not asked for again
@@ -69,7 +71,9 @@ async def test_every_model_answers_every_question_and_what_is_known_can_be_bound
 @pytest.mark.parametrize("parallel", [1, 8])
 async def test_the_limit_is_never_passed_and_what_has_no_room_is_counted(parallel: int) -> None:
     engine = Engine()
-    found = await rerun(past(50), ["cheap", "middle"], engine.ask, graded, lambda *_: 40, 1000, parallel=parallel)
+    found = await rerun(
+        past(50), lambda _: ["cheap", "middle"], engine.ask, graded, lambda *_: 40, 1000, parallel=parallel
+    )
     assert found.spent_nanousd <= 1000
     # 55 each, and the last one begun must have had room for 80.
     assert len(found.asked) == 17
@@ -77,14 +81,14 @@ async def test_the_limit_is_never_passed_and_what_has_no_room_is_counted(paralle
 
 
 async def test_a_model_that_fails_costs_the_question_its_place() -> None:
-    found = await rerun(past(5), ["cheap", "middle"], Engine("middle").ask, graded, lambda *_: 50, 10**9)
+    found = await rerun(past(5), lambda _: ["cheap", "middle"], Engine("middle").ask, graded, lambda *_: 50, 10**9)
     assert (found.asked, found.incomplete) == ((), 5)
     assert found.spent_nanousd == 5 * 50
 
     async def refuses(question: str, answers: Mapping[str, str]) -> tuple[Mapping[str, float], int]:
         return {}, 5
 
-    found = await rerun(past(5), ["cheap"], Engine().ask, refuses, lambda *_: 50, 10**9)
+    found = await rerun(past(5), lambda _: ["cheap"], Engine().ask, refuses, lambda *_: 50, 10**9)
     assert (found.asked, found.incomplete, found.spent_nanousd) == ((), 5, 75)
 
 

@@ -5,16 +5,21 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from llmwise.domain.errors import GatewayError
 from llmwise.domain.events import AttemptEvent, Finished, TextDelta, UsageReport
 from llmwise.domain.messages import Family, Message, Text
-from llmwise.domain.models import Capabilities, ModelCard
+from llmwise.domain.models import Capabilities, ModelCard, Rate
 from llmwise.domain.plan import Plan, PlannedAttempt
+from llmwise.domain.ports import Provider
 from llmwise.domain.requests import ChatRequest
 from llmwise.domain.usage import TokenUsage
 from llmwise.orchestration.blend import Blend, Recipe, Strategy, question_of, writers_of
+from llmwise.orchestration.bounds import UNBOUNDED, Bounds
+from llmwise.orchestration.compare import Comparison
 from llmwise.orchestration.judge import Judgement
-from llmwise.orchestration.panel import UNBOUNDED, Bounds, Question, piped, plainly
+from llmwise.orchestration.panel import Question, piped, plainly
 from llmwise.orchestration.prompts import BUILT_IN
 
 from .engines import PRICE, Engine
@@ -62,12 +67,38 @@ def asking(*, stream: bool = False, text: str = QUESTION, **fields: Any) -> Chat
     return ChatRequest("a", (Message("user", (Text(text),)),), stream=stream, **fields)
 
 
+class Endless:
+    """A provider whose answers have no end. `read` counts the batches that the gateway has taken of them all."""
+
+    name = "endless"
+    family: Family = "openai"
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    async def send(self, request: ChatRequest, target: ModelCard) -> "Endless":
+        return self
+
+    async def receive(self) -> Sequence[AttemptEvent]:
+        self.read += 1
+        await asyncio.sleep(0)
+        return (TextDelta("more "),)
+
+    async def aclose(self) -> None: ...
+
+
 class Panels(Engine):
     """`replies` are what models say; a model that isn't in it is the scripted one of its name."""
 
-    def __init__(self, *rules: Any, replies: Mapping[str, Reply | str] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *rules: Any,
+        replies: Mapping[str, Reply | str] | None = None,
+        providers: Mapping[str, Provider] | None = None,
+        **options: Any,
+    ) -> None:
         self.replying = {name: Replying(name, reply) for name, reply in (replies or {}).items()}
-        super().__init__(rules, providers=self.replying, **options)
+        super().__init__(rules, providers={**self.replying, **(providers or {})}, **options)
         self.items: list[Any] = []
 
     def blend(
@@ -87,6 +118,26 @@ class Panels(Engine):
         sources = tuple(question_of(Plan((PlannedAttempt(one, "requested"),)), request) for one in cards)
         made = Recipe(strategy, sources, writers_of(request, cards, named), **recipe)
         return Blend(made, request, self.account("blend"), BUILT_IN, bounds)
+
+    def comparison(
+        self,
+        models: str = "abc",
+        *,
+        bounds: Bounds = UNBOUNDED,
+        refused: Mapping[str, GatewayError] | None = None,
+        rates: Mapping[str, Rate | None] | None = None,
+    ) -> Comparison:
+        request, account = asking(stream=True), self.account("compare")
+        account.request = replace(request, model=", ".join(models))
+        questions = [
+            Question(
+                Plan((PlannedAttempt(ModelCard(name, name, name, rate=(rates or {}).get(name, PRICE)), "requested"),)),
+                replace(request, model=name),
+                (refused or {}).get(name),
+            )
+            for name in models
+        ]
+        return Comparison(questions, request, account, bounds)
 
     def judgement(
         self,

@@ -11,9 +11,10 @@ from llmwise.domain.errors import InvalidRequest, UpstreamServerError
 from llmwise.domain.messages import Message, Text
 from llmwise.domain.requests import ChatRequest, ResponseFormat
 from llmwise.orchestration.blend import Begun, Strategy, Synthesizing
+from llmwise.orchestration.bounds import Bounds
 from llmwise.orchestration.deadlines import TimeoutSettings
 from llmwise.orchestration.estimates import check_affordable
-from llmwise.orchestration.panel import Bounds, Said, piped
+from llmwise.orchestration.panel import Said, piped
 from llmwise.providers.scripted import script as faults
 
 from .engines import until
@@ -189,7 +190,10 @@ async def test_a_source_has_its_own_time_and_the_blend_goes_on_without_it() -> N
     (failed,) = [said for said in blend.sources if said.error is not None]
     assert failed.error is not None
     assert (failed.model, failed.error.code) == ("a", "source_timeout")
-    assert failed.ledger.attempts[0].outcome == "timeout"
+    (attempt,) = failed.ledger.attempts
+    assert (attempt.outcome, attempt.usage_estimated) == ("cut", True)
+    assert attempt.cost_nanousd
+    assert panels.record.cost_nanousd == attempt.cost_nanousd + 3 * 120_000
     assert panels.nothing_is_open()
 
 

@@ -1,5 +1,6 @@
 """Cascades: what goes up, what does not, and what a failure on the way leaves."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 from llmwise.domain.errors import UpstreamServerError
 from llmwise.domain.events import Started, TextDelta
 from llmwise.domain.requests import ChatRequest, ResponseFormat
+from llmwise.orchestration.bounds import UNBOUNDED, Bounds
 from llmwise.orchestration.cascade import Cascade, Rule, Steps, confidence_of
-from llmwise.orchestration.panel import UNBOUNDED, Bounds
+from llmwise.orchestration.deadlines import TimeoutSettings
 from llmwise.orchestration.prompts import BUILT_IN
 from llmwise.providers.scripted import script as faults
 
@@ -104,6 +106,19 @@ async def test_a_level_that_fails_goes_up(fault: Any) -> None:
     assert codes(run) == ["level_failed"]
 
 
+async def test_a_level_that_hangs_has_its_own_time_and_so_has_its_check() -> None:
+    for rules, warned in (
+        ([faults.Hang(model="a")], ["level_failed"]),
+        ([faults.Normal(model="a", nth=1), faults.Hang(model="a")], []),
+    ):
+        panels = Panels(*rules, replies={"b": "Canberra."}, timeouts=TimeoutSettings())
+        run = cascade(panels, bounds=Bounds(source_timeout_s=0.2), request=asking(stream=True))
+        begun = time.monotonic()
+        assert await panels.play_out(run) is None
+        assert time.monotonic() - begun < 5, "and not the 90 s of the engine"
+        assert (panels.said, codes(run)) == ("Canberra.", warned)
+
+
 async def test_if_the_last_one_fails_a_doubted_answer_is_better_than_none() -> None:
     panels, run, error = await played(
         {"a": unsure("Sydney, perhaps.", 0.3), "b": lambda request: UpstreamServerError("down")}
@@ -127,6 +142,9 @@ async def test_the_last_model_streams() -> None:
 
 async def test_what_is_spent_does_not_go_up() -> None:
     panels, run, _ = await played(
-        {"a": unsure("Sydney.", 0.1), "b": "Canberra."}, bounds=Bounds(max_cost_nanousd=240_000)
+        {"a": "Sydney.", "b": "{}"},
+        rule="format",
+        request=asking(response_format=JSON),
+        bounds=Bounds(max_cost_nanousd=125_000),
     )
     assert (panels.said, codes(run)) == ("Sydney.", ["max_cost"])

@@ -1,6 +1,8 @@
 """A comparison's account: one record with every model's attempts, who did best, and what a total failure says."""
 
 import asyncio
+from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,63 +19,37 @@ from llmwise.domain.errors import (
     UpstreamTimeout,
 )
 from llmwise.domain.events import Warned
-from llmwise.domain.ids import RequestId
-from llmwise.domain.messages import Message, Text
-from llmwise.domain.models import ModelCard, Rate
-from llmwise.domain.plan import Plan, PlannedAttempt
-from llmwise.domain.requests import ChatRequest
-from llmwise.orchestration.compare import Best, Comparison, Contender
+from llmwise.domain.models import Rate
+from llmwise.orchestration.bounds import Bounds, all_failed
+from llmwise.orchestration.compare import Best, Comparison
+from llmwise.orchestration.deadlines import TimeoutSettings
+from llmwise.orchestration.fanout import WAITING
 from llmwise.orchestration.handling import Handling
-from llmwise.orchestration.panel import all_failed
+from llmwise.orchestration.panel import piped
 from llmwise.orchestration.settlement import MAX_KEPT_CHARS
 from llmwise.providers.scripted import script as faults
 from llmwise.providers.scripted.script import AnyRule, Settings, Usage
 
-from .engines import ANSWER, PRICE, Engine, until
+from .engines import ANSWER, until
+from .panels import Endless, Panels, nothing_runs
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(20)]
 
 CHEAP = Rate(input=1, output=1)
 
 
-def comparison(
-    engine: Engine,
-    rates: list[Rate | None] | None = None,
-    refused: dict[str, GatewayError] | None = None,
-    *,
-    keep_text: bool = True,
-) -> Comparison:
-    plans = [
-        Plan((PlannedAttempt(ModelCard(name, name, name, rate=rate), "requested"),))
-        for name, rate in zip("abc", rates or [PRICE] * 3, strict=True)
-    ]
-    return Comparison(
-        [Contender(plan, (refused or {}).get(name)) for name, plan in zip("abc", plans, strict=True)],
-        id=RequestId("req_1"),
-        key_id="key_test",
-        request=ChatRequest("a", (Message("user", (Text("What is up?"),)),), stream=True),
-        dialect="native",
-        rate_of=lambda card, unix_ms: card.rate,
-        clock=engine.clock,
-        recorder=engine.kept,
-        handling=Handling(keep_text),
-    )
-
-
-async def play(*rules: AnyRule, **options: Any) -> tuple[Engine, Comparison]:
-    engine = Engine(rules)
-    run = comparison(engine, **options)
-    async with run.run(engine.mesh) as items:
-        async for _ in items:
-            pass
-    return engine, run
+async def play(*rules: AnyRule, **options: Any) -> tuple[Panels, Comparison]:
+    panels = Panels(*rules)
+    run = panels.comparison(**options)
+    assert await panels.play_out(run) is None
+    return panels, run
 
 
 async def test_one_record_holds_all_attempts_numbered_through() -> None:
     usage = Usage(input=10, output=5)
-    engine, run = await play(faults.Cut(model="a", after=1), faults.Normal(usage=usage))
-    ((record, attempts),) = engine.kept.settled
-    assert record is run.record
+    panels, run = await play(faults.Cut(model="a", after=1), faults.Normal(usage=usage))
+    ((record, attempts),) = panels.kept.settled
+    assert record is run.account.record
     assert [(attempt.id, attempt.number, attempt.model) for attempt in attempts] == [
         ("req_1.0", 0, "a"),
         ("req_1.1", 1, "b"),
@@ -91,8 +67,8 @@ async def test_one_record_holds_all_attempts_numbered_through() -> None:
 
 
 async def test_one_model_without_a_price_makes_the_sum_unknown() -> None:
-    engine, run = await play(rates=[PRICE, None, CHEAP])
-    ((record, _),) = engine.kept.settled
+    panels, run = await play(rates={"b": None, "c": CHEAP})
+    ((record, _),) = panels.kept.settled
     assert record.cost_nanousd is None
     assert run.best().cheapest == "c", "among those with a price"
 
@@ -103,74 +79,94 @@ async def test_the_best_are_of_those_that_answered() -> None:
         faults.Normal(model="b", usage=Usage(output=7)),
         faults.Normal(model="c", usage=Usage(output=9)),
     ]
-    _, run = await play(*rules, rates=[CHEAP, PRICE, PRICE])
+    _, run = await play(*rules, rates={"a": CHEAP})
     assert run.best() == Best(fastest="b", longest="c", cheapest="b")
 
 
 async def test_warnings_name_their_model() -> None:
-    engine = Engine()
-    run = comparison(engine)
-    run.warnings.append(Warned("not_built", "semantic_memory", "later"))
-    run.ledgers[1].warnings.append(Warned("dropped", "seed", "it takes none"))
-    async with run.run(engine.mesh) as items:
+    panels = Panels()
+    run = panels.comparison()
+    run.account.warnings.append(Warned("not_built", "semantic_memory", "later"))
+    async with aclosing(piped(partial(run.run, panels.mesh))) as items:
+        await anext(items)
+        run.account.branches[1].warnings.append(Warned("dropped", "seed", "it takes none"))
         _ = [item async for item in items]
-    ((record, _),) = engine.kept.settled
-    kept = msgspec.json.decode(record.warnings or "", type=list[Warned])
+    kept = msgspec.json.decode(panels.record.warnings or "", type=list[Warned])
     assert [warned.message for warned in kept] == ["later", "b: it takes none"]
 
 
 async def test_no_text_is_kept_where_none_may_be() -> None:
-    engine, _ = await play(keep_text=False)
-    ((record, _),) = engine.kept.settled
-    assert (record.prompt, record.answer) == (None, None)
+    panels = Panels()
+    run = panels.comparison()
+    run.account.handling = Handling(keep_text=False)
+    await panels.play_out(run)
+    assert (panels.record.prompt, panels.record.answer) == (None, None)
 
 
 async def test_what_is_kept_of_the_answers_has_a_bound_and_all_have_a_part() -> None:
-    engine = Engine(settings=Settings(text="x" * MAX_KEPT_CHARS))
-    run = comparison(engine)
-    async with run.run(engine.mesh) as items:
-        _ = [item async for item in items]
-    assert run.record is not None
-    answer = run.record.answer or ""
+    panels = Panels(settings=Settings(text="x" * MAX_KEPT_CHARS))
+    await panels.play_out(panels.comparison())
+    answer = panels.record.answer or ""
     assert len(answer) <= MAX_KEPT_CHARS
     assert all(f"## {name}\n\nx" in answer for name in "abc")
 
 
-async def test_if_all_fail_the_items_end_with_an_error_and_the_record_has_it() -> None:
-    engine = Engine([faults.Status(model="a", status=500), faults.HangFirstEvent()])
-    run = comparison(engine, refused={"c": UnsupportedInput("it is blind")})
-    with pytest.raises(GatewayError) as caught:
-        async with run.run(engine.mesh) as items:
-            _ = [item async for item in items]
-    error = caught.value
+async def test_if_all_fail_it_ends_with_an_error_and_the_record_has_it() -> None:
+    panels = Panels(faults.Status(model="a", status=500), faults.HangFirstEvent())
+    run = panels.comparison(refused={"c": UnsupportedInput("it is blind")})
+    error = await panels.play_out(run)
+    assert error is not None
     assert (error.code, error.status) == ("all_failed", 400)
     assert {model: told["code"] for model, told in error.details["failures"].items()} == {
         "a": "upstream_error",
         "b": "upstream_timeout",
         "c": "unsupported_input",
     }
-    ((record, attempts),) = engine.kept.settled
+    ((record, attempts),) = panels.kept.settled
     assert (record.status, record.code, record.cost_nanousd) == (400, "all_failed", 0)
     assert [attempt.model for attempt in attempts] == ["a", "b"]
     assert run.best() == Best(None, None, None)
 
 
+@pytest.mark.parametrize("min_sources", [2, 3])
+async def test_an_answer_without_text_is_a_failure(min_sources: int) -> None:
+    panels = Panels(replies={"a": " \n"})
+    run = panels.comparison(bounds=Bounds(min_sources=min_sources))
+    error = await panels.play_out(run)
+    assert [one.error.code if one.error else None for one in run.said] == ["empty_answer", None, None]
+    assert "a" not in (run.best().fastest or "")
+    if min_sources == 2:
+        assert error is None
+    else:
+        assert error is not None
+        assert (error.code, set(error.details["failures"])) == ("too_few_sources", {"a"})
+
+
 async def test_a_caller_that_leaves_is_written_down_once() -> None:
-    engine = Engine([faults.Hang()])
-    run = comparison(engine)
-
-    async def read() -> None:
-        async with run.run(engine.mesh) as items:
-            _ = [item async for item in items]
-
-    reader = asyncio.create_task(read())
-    await until(lambda: len(engine.reached) == 3)
+    panels = Panels(faults.Hang())
+    reader = asyncio.create_task(panels.play_out(panels.comparison()))
+    await until(lambda: len(panels.reached) == 3)
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reader
-    ((record, attempts),) = engine.kept.settled
+    ((record, attempts),) = panels.kept.settled
     assert (record.status, record.code) == (499, "client_gone")
     assert [attempt.outcome for attempt in attempts] == ["client_gone"] * 3
+    assert nothing_runs()
+
+
+async def test_while_nobody_reads_no_more_is_read_than_the_queues_hold() -> None:
+    """So memory is bounded by them and the sockets' buffers, however much nine models have to say."""
+    endless = Endless()
+    panels = Panels(providers=dict.fromkeys("abcdefghi", endless), timeouts=TimeoutSettings())
+    async with aclosing(piped(partial(panels.comparison("abcdefghi").run, panels.mesh))) as items:
+        for given in range(1, 400):
+            await anext(items)
+            if given % 100 == 0:  # now nobody reads
+                for _ in range(2000):
+                    await asyncio.sleep(0)
+                assert endless.read - given <= 2 * WAITING + 9 + 1, "two queues, and one batch in each source's hands"
+    assert nothing_runs()
 
 
 CIRCUIT = CircuitOpen("left alone", retry_after_s=9)

@@ -28,6 +28,10 @@ provider = "p"
 quality = 0.9
 context_window = 9000
 capabilities = { vision = false, tools = true }
+[[models]]
+id = "e"
+provider = "p"
+kind = "embedding"
 """
 BLEND = '[blend.x]\nmodels = ["a", "b"]\n'
 CASCADE = '[cascade.y]\nmodels = ["a", "b"]\n'
@@ -58,6 +62,18 @@ def planner(tmp_path: Path, text: str) -> Planner:
         ('[cascade.y]\nmodels = ["a", "b"]\njudge = "b"', "cascade.y.judge = 'b'"),
         ('[cascade.y]\nmodels = ["a", "b"]\nthreshold = 7.0', "cascade.y.threshold = 7.0"),
         ('[cascade.y]\nmodels = ["a"]', "cascade.y.models"),
+        ('[blend.x]\nmodels = ["a", "auto"]', "blend.x.models[1] = 'auto': is no single model"),
+        ('[blend.x]\nmodels = ["a", "blend:x"]', "blend.x.models[1] = 'blend:x': is no single model"),
+        ('[blend.x]\nmodels = ["a", "e"]', "blend.x.models[1] = 'e': e makes vectors"),
+        ('[blend.x]\nmodels = ["a", "b"]\nlayers = 3', "blend.x.layers = 3: only moa has layers"),
+        ('[blend.x]\nmodels = ["a", "b"]\nmax_cost = 1.0', "no price is known for a, b, so no bound can be kept"),
+        ('[blend."x y"]\nmodels = ["a", "b"]', "blend.x y = 'x y': a name has letters"),
+        (
+            '[cascade.y]\nmodels = ["a", "b"]\nrule = "judge"\njudge = "a"',
+            "cascade.y.judge = 'a': judges its own answer",
+        ),
+        ('[cascade.y]\nmodels = ["a", "b"]\nmax_cost = 1.0', "cascade.y.max_cost = 1.0: no price"),
+        ('[prompts]\njudge = " "', "prompts.judge: is empty"),
         ('[prompts]\njugde = "?"', "prompts.jugde: unknown prompt; did you mean 'judge'?"),
     ],
 )

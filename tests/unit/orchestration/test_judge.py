@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from llmwise.domain.errors import UpstreamServerError
 from llmwise.domain.models import Capabilities
 from llmwise.domain.requests import ChatRequest
+from llmwise.orchestration.bounds import Bounds
 from llmwise.orchestration.fanout import Batch
 from llmwise.orchestration.judge import Verdict, numbers_of, reading_by, reading_of
-from llmwise.orchestration.panel import Bounds, Said
+from llmwise.orchestration.panel import Said
 from llmwise.providers.scripted import script as faults
 
 from .panels import QUESTION, Panels, card, codes, nothing_runs

@@ -40,7 +40,7 @@ def settled(engine: Engine) -> tuple[RequestRecord, tuple[AttemptRecord, ...]]:
     [
         (UpstreamCut("x"), "cut"),
         (UpstreamTimeout("x"), "timeout"),
-        (DeadlineExceeded("x"), "timeout"),
+        (DeadlineExceeded("x"), "cut"),
         (UpstreamServerError("x"), "provider_error"),
         (InternalError("x"), "provider_error"),
         (InvalidRequest("x"), "rejected"),
@@ -49,6 +49,7 @@ def settled(engine: Engine) -> tuple[RequestRecord, tuple[AttemptRecord, ...]]:
 )
 def test_an_errors_class_says_how_the_attempt_ended(error: GatewayError, outcome: Outcome) -> None:
     assert outcome_of(error) == outcome
+    assert outcome_of(error, impatient=True) == ("client_gone" if isinstance(error, DeadlineExceeded) else outcome)
 
 
 def test_reported_usage_is_booked_and_priced() -> None:

@@ -295,6 +295,13 @@ def test_our_own_key_is_not_passed_on_even_if_it_looks_like_none() -> None:
     assert "hunter2" not in found.message
 
 
+@pytest.mark.parametrize("key", ["x", "valid", "hunter2"])
+def test_a_key_as_short_as_a_placeholder_goes_where_it_is_a_word_and_leaves_others_alone(key: str) -> None:
+    said = f"'{key}' is no key: exact, invalidated, hunter21"
+    found = from_response(401, Headers(), json.dumps(openai(said)).encode(), secret=key)
+    assert found.message.endswith("'[redacted]' is no key: exact, invalidated, hunter21")
+
+
 def test_names_of_models_are_no_keys() -> None:
     words = "The model `meta-llama/llama-4-maverick-17b-128e-instruct` does not exist, see keyboard and sk-learn"
     assert redact(words) == words

@@ -27,7 +27,7 @@ from llmwise.domain.events import (
     UsageReport,
     Warned,
 )
-from llmwise.domain.usage import TokenUsage
+from llmwise.domain.usage import MOST_TOKENS, TokenUsage
 from llmwise.providers.responses import CODEC
 
 from .recorded import Case, cases, read, rendered, streamed
@@ -180,6 +180,8 @@ def test_cached_written_and_thought_tokens_are_taken_out_of_the_sums() -> None:
         "output_tokens_details": {"reasoning_tokens": 40},
     }
     assert UsageReport(TokenUsage(50, 30, 20, 0, 50, 40)) in whole(text("x"), usage=usage)
+    absurd = {"input_tokens": 2**70, "output_tokens": -1}
+    assert UsageReport(TokenUsage(MOST_TOKENS)) in whole(text("x"), usage=absurd)
 
 
 @pytest.mark.parametrize(

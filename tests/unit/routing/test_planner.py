@@ -10,8 +10,10 @@ from llmwise.catalog.lookup import Catalog
 from llmwise.catalog.rows import CapabilitySettings, ModelSettings
 from llmwise.domain.errors import Forbidden, Unavailable, UnknownModel, UnsupportedInput
 from llmwise.domain.messages import Image, Message, Text
-from llmwise.domain.requests import ChatRequest, ResponseFormat, Routing, Tool
+from llmwise.domain.plan import Plan
+from llmwise.domain.requests import ChatRequest, EmbeddingRequest, ResponseFormat, Routing, Tool
 from llmwise.routing.auto import AutoSettings
+from llmwise.routing.chains import ChainSettings, chains_of
 from llmwise.routing.health import Health
 from llmwise.routing.planner import Planner, View
 
@@ -156,14 +158,43 @@ def test_turns_are_counted_by_chain_and_only_for_round_robin() -> None:
 # --- a key's list ---
 
 
-def test_a_key_s_list_narrows_a_chain_and_forbids_the_rest() -> None:
-    plan = planner().plan(asking("a", routing=Routing(("b", "c"))), view(allowed={"b", "c"}))
-    assert names(plan) == ["b", "c"]
-    assert [(one.model, one.reason) for one in plan.dropped] == [("a", "not_allowed")]
+def test_a_key_s_list_narrows_a_configured_chain() -> None:
+    catalog = catalog_of()
+    chains = chains_of({"safe": ChainSettings(["a", "b", "c"])}, catalog)
+    chaining = Planner(catalog, AutoSettings(), chains)
+    for request in (asking("safe"), asking("b", routing=Routing(("safe",)))):
+        plan = chaining.plan(request, view(allowed={"b", "c"}))
+        assert names(plan) == ["b", "c"]
+        assert [(one.model, one.reason) for one in plan.dropped] == [("a", "not_allowed")]
+    with pytest.raises(Forbidden, match="may not use a, b, c"):
+        chaining.plan(asking("safe"), view(allowed={"seeing"}))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        asking("a"),
+        asking("a", routing=Routing(("b",))),
+        asking("b", routing=Routing(("a",))),
+        asking("auto", routing=Routing(("a",))),
+        EmbeddingRequest("a", ("hi",), routing=Routing(("b",))),
+    ],
+    ids=["alone", "first", "fallback", "auto's fallback", "embedding"],
+)
+def test_a_model_that_a_request_names_must_be_on_the_key_s_list(request_: ChatRequest | EmbeddingRequest) -> None:
+    kind = "embedding" if isinstance(request_, EmbeddingRequest) else "chat"
+    planned = Planner(catalog_of([entry("a", kind=kind), entry("b", kind=kind)]), AutoSettings())
+    ask: Callable[[Any, View], Plan] = planned.embedding if kind == "embedding" else planned.plan
     with pytest.raises(Forbidden, match="may not use a") as caught:
-        planner().plan(asking("a"), view(allowed={"b"}))
+        ask(request_, view(allowed={"b"}))
     assert caught.value.code == "model_not_allowed"
-    assert not planner().plan(asking("b"), view(allowed={"b"})).chain
+
+
+def test_auto_s_own_fallbacks_must_be_able_too() -> None:
+    request = asking("auto", IMAGE, routing=Routing(("blind", "seeing", "b")))
+    plan = Planner(catalog_of(), AutoSettings(models=["seeing"])).plan(request, view())
+    assert names(plan) == ["seeing"]
+    assert [(one.model, one.reason) for one in plan.dropped] == [("blind", "no_vision"), ("b", "no_vision")]
 
 
 def test_a_key_s_list_narrows_auto() -> None:

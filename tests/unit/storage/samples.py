@@ -70,7 +70,7 @@ _ATTEMPT = AttemptRecord(
 
 def request(number: int, **changes: Any) -> RequestRecord:
     """The `number`-th request, one millisecond after the one before."""
-    identity = request_id(NOW_MS + number, number)
+    identity = request_id(NOW_MS + number, abs(number))
     return replace(_REQUEST, **{"id": identity, "created_at_ms": NOW_MS + number, **changes})
 
 

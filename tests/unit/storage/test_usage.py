@@ -6,10 +6,10 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select, update
 
 from llmwise.domain.ids import request_id
-from llmwise.domain.records import AttemptRecord, RequestRecord
+from llmwise.domain.records import AttemptRecord, LedgerEntry, RequestRecord
 from llmwise.storage import ledger, rollup, tables, usage
 from llmwise.storage.database import Database
 from llmwise.storage.rows import Tally, UsageSummary
@@ -65,13 +65,31 @@ def ledgers(draw: st.DrawFn) -> tuple[list[RequestRecord], list[AttemptRecord]]:
     return [of for of, _ in found], [one for _, attempts in found for one in attempts]
 
 
+def entries_of(requests: Sequence[RequestRecord]) -> list[LedgerEntry]:
+    """The operator bears a third of what each request costs, and sets the whole of it aside meanwhile."""
+    return [
+        LedgerEntry(f"{of.id}/{kind}", "acc", of.key_id, of.id, kind, amount, of.created_at_ms, None)  # type: ignore[arg-type]  # one of three words, below
+        for of in requests
+        if of.cost_nanousd
+        for kind, amount in (
+            ("reserve", -of.cost_nanousd),
+            ("settle", -charged(of)),
+            ("refund", of.cost_nanousd),
+        )
+    ]
+
+
+def charged(of: RequestRecord) -> int:
+    return (of.cost_nanousd or 0) * 2 // 3
+
+
 def summary_of(
     requests: Sequence[RequestRecord], attempts: Sequence[AttemptRecord], key_id: str | None, since_ms: int
 ) -> UsageSummary:
     """Of a store that holds just these."""
-    for table in (tables.requests, tables.attempts, tables.days, tables.hours):
+    for table in (tables.requests, tables.attempts, tables.ledger, tables.days, tables.hours):
         DATABASE.write(lambda c, table=table: c.execute(delete(table)))  # type: ignore[misc]
-    DATABASE.write(ledger.insert, requests, attempts)
+    DATABASE.write(ledger.insert, requests, attempts, entries_of(requests))
     return DATABASE.read(usage.summary, key_id, since_ms)
 
 
@@ -91,13 +109,15 @@ def test_the_total_is_the_sum_of_the_requests_in_the_window(
     kept: tuple[list[RequestRecord], list[AttemptRecord]], key_id: str | None, days: int
 ) -> None:
     since_ms = NOW_MS - days * DAY
-    total = summary_of(*kept, key_id, since_ms).total
+    summary = summary_of(*kept, key_id, since_ms)
+    total = summary.total
     seen = [r for r in kept[0] if r.created_at_ms >= since_ms and key_id in (None, r.key_id)]
     assert total.requests == len(seen)
     assert total.errors == sum(r.status >= 400 for r in seen)
     for bucket in ("input", "cache_read", "cache_write", "output", "reasoning"):
         assert getattr(total, f"{bucket}_tokens") == sum(getattr(r, f"{bucket}_tokens") for r in seen)
     assert total.cost_nanousd == sum(r.cost_nanousd for r in seen if r.cost_nanousd is not None)
+    assert summary.charged_nanousd == sum(map(charged, seen))
 
 
 @laws
@@ -178,7 +198,7 @@ def test_closed_hours_and_days_say_what_their_requests_say_also_when_some_come_l
     closed = close_all(NOW_MS)
     assert closed >= {hour for of in kept[0] if (hour := of.created_at_ms // HOUR) < NOW_MS // HOUR - 1}
     assert DATABASE.read(usage.summary, key_id, since_ms) == before
-    DATABASE.write(ledger.insert, *late)
+    DATABASE.write(ledger.insert, *late, entries_of(late[0]))
     with_late = DATABASE.read(usage.summary, key_id, since_ms)
     close_all(NOW_MS)
     assert DATABASE.read(usage.summary, key_id, since_ms) == with_late
@@ -198,6 +218,16 @@ def test_an_hour_is_closed_when_the_next_is_over_and_a_day_with_its_hours() -> N
     assert DATABASE.read(lambda c: c.execute(days).scalars().all()) == [midnight // DAY - 1]
 
 
+def test_hours_that_were_summed_up_before_charges_were_counted_count_what_they_cost() -> None:
+    of = request(0, id=request_id(NOW_MS - DAY, 0), created_at_ms=NOW_MS - DAY, cost_nanousd=300)
+    assert summary_of([of], [attempt(of)], None, 0).charged_nanousd == 200
+    close_all(NOW_MS)
+    for table in (tables.days, tables.hours):
+        old = func.json_remove(table.c.sums, "$.charged")
+        DATABASE.write(lambda c, table=table, old=old: c.execute(update(table).values(sums=old)))  # type: ignore[misc]
+    assert DATABASE.read(usage.summary, None, 0).charged_nanousd == 300
+
+
 def test_a_late_record_takes_its_hours_and_its_days_sums_away() -> None:
     at = NOW_MS - 3 * DAY
     early, late = (request(n, id=request_id(at, n), created_at_ms=at) for n in (1, 2))
@@ -209,3 +239,45 @@ def test_a_late_record_takes_its_hours_and_its_days_sums_away() -> None:
         for _ in range(2):
             assert DATABASE.read(usage.summary, keys, at - DAY).total.requests == 2 * before
             close_all(NOW_MS)
+
+
+@settings(max_examples=12, deadline=None)
+@given(ledgers(), ledgers(), st.sampled_from([None, "key_a", "key_b"]))
+def test_a_page_is_the_same_whether_days_before_it_were_walked_or_counted_by_their_sums(
+    kept: tuple[list[RequestRecord], list[AttemptRecord]],
+    late: tuple[list[RequestRecord], list[AttemptRecord]],
+    key_id: str | None,
+) -> None:
+    summary_of(*kept, None, 0)
+    close_all(NOW_MS)
+    DATABASE.write(ledger.insert, *late)  # some days are open again
+    for offset in range(14):
+        walked = DATABASE.read(ledger.history, key_id, limit=3, offset=offset)
+        passed = DATABASE.read(rollup._passed, key_id, offset)
+        assert DATABASE.read(ledger.history, key_id, limit=3, offset=offset, passed=passed) == walked
+
+
+def test_of_a_deep_page_only_its_own_day_is_walked() -> None:
+    midnight = NOW_MS // DAY * DAY
+    of = [request(n, id=request_id(at, n), created_at_ms=at) for n in range(4) if (at := midnight - n * DAY)]
+    summary_of(of, [], None, 0)
+    close_all(NOW_MS)
+    assert [DATABASE.read(rollup._passed, None, offset) for offset in range(4)] == [
+        None,
+        (1, midnight),
+        (2, midnight - DAY),
+        (3, midnight - 2 * DAY),
+    ]
+
+
+@pytest.mark.parametrize("key_id", [None, "key_a"])
+def test_a_page_beyond_ten_thousand_is_the_one_that_walking_finds(key_id: str | None) -> None:
+    midnight = NOW_MS // DAY * DAY
+    times = [midnight - (n % 3) * DAY - n for n in range(ledger.COUNTED + 100)]
+    of = [request(n, id=request_id(at, n), created_at_ms=at, key_id="key_a") for n, at in enumerate(times)]
+    summary_of(of, [], None, 0)
+    close_all(NOW_MS)
+    offset = ledger.COUNTED + 50
+    assert DATABASE.read(rollup._passed, key_id, offset) is not None
+    walked = DATABASE.read(ledger.history, key_id, limit=5, offset=offset)
+    assert DATABASE.read(rollup.history, key_id, limit=5, offset=offset, mode=None, search=None) == walked

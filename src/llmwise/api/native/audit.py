@@ -20,6 +20,7 @@ from llmwise.insights.audit.importer import Imported, Reading, basename, digest_
 from llmwise.insights.audit.openai_batch import Pairing
 from llmwise.insights.audit.prices import Prices
 from llmwise.insights.audit.whatif import MOST_SAMPLED
+from llmwise.insights.control import settings_of
 from llmwise.insights.report import Report
 from llmwise.insights.report import report as make_report
 from llmwise.storage.audit import DAY_MS, END_OF_TIME_MS, ImportedFile
@@ -52,9 +53,12 @@ async def report(call: Call) -> Report:
     now_ms = services.clock.unix_ms()
     since_ms = 0 if query.days is None else (now_ms // DAY_MS - query.days + 1) * DAY_MS
     known = await services.store.audited(since_ms, END_OF_TIME_MS, MOST_SAMPLED)
+    await services.steering.refresh(services.planner.settings)
+    settings = settings_of(services.steering.control, services.planner.settings)
+    policy = services.steering.in_force(settings.goal)
 
     def made() -> Report:
-        return make_report(known, Prices(services.catalog, now_ms), services.planner.settings, query.source)
+        return make_report(known, Prices(services.catalog, now_ms), settings, query.source, policy)
 
     return await asyncio.to_thread(made)
 

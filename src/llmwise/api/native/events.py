@@ -105,7 +105,7 @@ class NativeStream:
         return last + self._frame(self._done_event()) + self._done
 
     def fail(self, error: GatewayError) -> bytes:
-        fields = {"event": "error", **native_fields(error, self._ledger.id), "refunded": refunded(self._ledger)}
+        fields = {"event": "error", **native_fields(error, self._ledger.id), "refunded": refunded(self._ledger, error)}
         return self._frame(fields) + self._done
 
     def _text(self, text: str) -> bytes:

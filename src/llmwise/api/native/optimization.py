@@ -1,32 +1,25 @@
-"""What the logs say: /optimization/policy, report, evaluate, snapshots, alerts, replay.
+"""What the logs say: /optimization/policy, report, evaluate, snapshots, alerts.
 
 A key sees what its own requests say, an administrator everybody's. Settings of the policy are the gateway's, and an
 administrator's to change.
 """
 
-import asyncio
 from collections import defaultdict
-from random import Random
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.json import decode, encode
 from msgspec.structs import asdict, replace
 
-from llmwise.api.frame import Call, parse_query
+from llmwise.api.frame import Call
 from llmwise.api.learning import Logs, estimated, keep, logs, new_id, note, proposed, whole
-from llmwise.catalog.cost import estimate as estimate_cost
-from llmwise.domain.errors import GatewayError
-from llmwise.domain.messages import Message, Text
 from llmwise.domain.money import to_usd
-from llmwise.domain.requests import AUTO, ChatRequest, Goal
+from llmwise.domain.requests import Goal
 from llmwise.insights.alerts import Alert
-from llmwise.insights.control import Control, PolicySettings, TrialState
+from llmwise.insights.control import Control, Guard, PolicySettings, TrialState
 from llmwise.insights.policy import Policy, TaskPolicy
 from llmwise.insights.quality import Calibration, calibrate
-from llmwise.insights.replay import Replayed, replay
 from llmwise.routing.learned import MOST_EXPLORED
-from llmwise.routing.needs import needs_of
 from llmwise.storage.insights import Document
 
 Days = Annotated[int, Meta(ge=1, le=90)]
@@ -46,6 +39,7 @@ class PolicyAnswer(Struct):
     configured: list[str]
     adopted: dict[str, str]
     trial: TrialState | None
+    guard: Guard | None
     avoid: list[Any]
     updated_at_ms: int
 
@@ -63,6 +57,7 @@ class PolicyBody(Struct, forbid_unknown_fields=True):
     configured: Any = None
     adopted: Any = None
     trial: Any = None
+    guard: Any = None
     avoid: Any = None
     updated_at_ms: Any = None
 
@@ -146,42 +141,6 @@ class EvaluateBody(Struct, forbid_unknown_fields=True):
     days: Days = 30
 
 
-class ReplayQuery(Struct, forbid_unknown_fields=True):
-    days: Days = 30
-    sample_size: Annotated[int, Meta(ge=20, le=300)] = 100
-
-
-class ReplayRow(Struct):
-    """A past request as it would be planned now. Costs in USD: what it cost, and what its tokens would cost there."""
-
-    request_id: str
-    task_type: str | None
-    was: str | None
-    would_be: str
-    auto_strategy: str | None
-    cost: float | None
-    replayed_cost: float | None
-
-
-class ReplayAnswer(Struct):
-    """`replayed` of `sampled` requests had their text kept and could be planned anew; `changed` go elsewhere. Costs are
-    sums over those with both known. `estimate` is off-policy over all logs, `null` without propensities or a policy."""
-
-    days: int
-    sample_size: int
-    sampled: int
-    replayed: int
-    changed: int
-    without_text: int
-    cost: float
-    replayed_cost: float
-    saved_share: float | None
-    policy_version: str | None
-    estimate: Replayed | None
-    items: list[ReplayRow]
-    notes: list[str]
-
-
 async def policy(call: Call) -> PolicyAnswer:
     """GET /api/v1/optimization/policy."""
     await call.services.steering.refresh(call.services.planner.settings)
@@ -249,73 +208,6 @@ async def alerts(call: Call) -> AlertList:
     total, documents = await call.services.store.latest_documents("alert", 1000)
     found = [decode(document.body, type=Alert) for document in documents]
     return AlertList(total, sum(one.ended_at_ms is None for one in found), found[: query.limit])
-
-
-async def replay_now(call: Call) -> ReplayAnswer:
-    """POST /api/v1/optimization/replay: its arguments in the body or in the query. No model is called."""
-    asked: ReplayQuery = call.body or parse_query(ReplayQuery, call.request)  # type: ignore[assignment]  # of the type
-    services = call.services
-    assert call.key is not None
-    found = await logs(services, asked.days, key_id=_whose(call), texts=True)
-    newest = found.settled[-20_000:]
-    sample = Random(asked.days).sample(list(newest), min(asked.sample_size, len(newest)))
-    sample.sort(key=lambda one: one.request.id)
-    view = services.steered(services.view(call.key), "")
-    view = replace(view, draw=1.0)  # nothing is explored with in a replay
-    items, without_text = [], 0
-    for one in sample:
-        record = one.request
-        if not record.prompt:
-            without_text += 1
-            continue
-        request = ChatRequest(AUTO, (Message("user", (Text(record.prompt),)),))
-        try:
-            plan = services.planner.plan(request, view)
-        except GatewayError:
-            continue
-        target, needs = plan.attempts[0].target, needs_of(request)
-        tokens = record.input_tokens + record.cache_read_tokens + record.cache_write_tokens
-        cost = estimate_cost(tokens or needs.prompt_tokens, record.output_tokens, target.rate)
-        items.append(
-            ReplayRow(
-                record.id,
-                record.task_type,
-                record.model,
-                target.id,
-                plan.auto.strategy if plan.auto is not None else None,
-                _usd(record.cost_nanousd),
-                _usd(cost),
-            )
-        )
-    both = [(i.cost, i.replayed_cost) for i in items if i.cost is not None and i.replayed_cost is not None]
-    was, would_be = sum(cost for cost, _ in both), sum(cost for _, cost in both)
-    goal = _goal(call)
-    adopted = services.steering.rollout.adopted.get(goal)
-    notes = ["Tokens are as they were: another model may answer at another length."]
-    told: Replayed | None = None
-    if adopted is None:
-        notes.append(f"No policy is in force for {goal}: this is what Auto's heuristics would do.")
-    else:
-        rows = await asyncio.to_thread(found.rows)
-        choice = {task: row.primary for task, row in adopted.tasks.items()}
-        told = await asyncio.to_thread(lambda: replay(rows, choice, _most_asked(rows))) if rows else None
-    if without_text:
-        notes.append(f"{without_text} requests have no text kept and can't be classified anew.")
-    return ReplayAnswer(
-        days=asked.days,
-        sample_size=asked.sample_size,
-        sampled=len(sample),
-        replayed=len(items),
-        changed=sum(item.was != item.would_be for item in items),
-        without_text=without_text,
-        cost=was,
-        replayed_cost=would_be,
-        saved_share=1 - would_be / was if was else None,
-        policy_version=None if adopted is None else adopted.version,
-        estimate=told,
-        items=items,
-        notes=notes,
-    )
 
 
 class _Kept(Struct):
@@ -401,13 +293,6 @@ def _models(found: Logs) -> list[ModelRow]:
     return sorted(made, key=lambda row: (-row.calls, row.model))
 
 
-def _most_asked(rows: list[Any]) -> str:
-    counts: dict[str, int] = defaultdict(int)
-    for row in rows:
-        counts[row.model] += row.after is None
-    return max(counts, key=lambda model: (counts[model], model))
-
-
 def _policy(call: Call, control: Control) -> PolicyAnswer:
     settings, auto = control.settings, call.services.planner.settings
     own = asdict(settings)
@@ -421,6 +306,7 @@ def _policy(call: Call, control: Control) -> PolicyAnswer:
         configured=[name for name in ("goal", "max_fallbacks", "models") if own[name] is None],
         adopted=dict(control.adopted.items()),
         trial=control.trial,
+        guard=control.guard,
         avoid=[list(pair) for pair in control.avoid],
         updated_at_ms=control.updated_at_ms,
     )
@@ -433,7 +319,3 @@ def _goal(call: Call) -> Goal:
 def _whose(call: Call) -> str | None:
     assert call.key is not None
     return None if call.key.admin else call.key.id
-
-
-def _usd(cost_nanousd: int | None) -> float | None:
-    return None if cost_nanousd is None else to_usd(cost_nanousd)

@@ -1,31 +1,56 @@
-"""What compare, blend and judge share at the door: the models they name, their bounds, estimates, and how a source is
-told of, whole and in chunks."""
+"""What compare, blend and judge share at the door: the way of a request, the models it names, and its bounds. How they
+are told of is in `sources`."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import Struct
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from llmwise.api.http import Caller, Headers
-from llmwise.api.native import conversations, memory
-from llmwise.api.native.events import compat_frame, frame, last_chunk, tool_call
+from llmwise.api.admission import reserve
+from llmwise.api.errors import native_body
+from llmwise.api.http import (
+    JSON,
+    Caller,
+    ClientGone,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    admit,
+    decode,
+    read_body,
+    refuse,
+    respond,
+)
+from llmwise.api.native import conversations, memory, sources
+from llmwise.api.native.events import COMPAT_KEEP_ALIVE
 from llmwise.api.native.translate import to_request
 from llmwise.api.services import Services
-from llmwise.domain.errors import GatewayError, Unprocessable, UnsupportedInput
-from llmwise.domain.events import Event, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta, Verbatim, Warned
+from llmwise.api.streaming import EVENT_STREAM, KEEP_ALIVE, NO_BUFFERING, NO_CACHE, CallerWatch, Renderer, stream
+from llmwise.domain.errors import (
+    CallerError,
+    Forbidden,
+    GatewayError,
+    InvalidRequest,
+    Unprocessable,
+    UnsupportedInput,
+)
 from llmwise.domain.ids import RequestId
 from llmwise.domain.models import ModelCard
-from llmwise.domain.money import from_usd, to_credits, to_usd
+from llmwise.domain.money import from_usd
 from llmwise.domain.plan import Plan, PlannedAttempt
 from llmwise.domain.records import Mode
 from llmwise.domain.requests import AUTO, ChatRequest, Routing
-from llmwise.orchestration.compare import Contender
-from llmwise.orchestration.estimates import Estimate
+from llmwise.orchestration.bounds import Bounds
+from llmwise.orchestration.estimates import Estimate, check_affordable, price_unknown
 from llmwise.orchestration.handling import Recall
-from llmwise.orchestration.panel import Bounds, Said
+from llmwise.orchestration.mesh import Mesh
+from llmwise.orchestration.panel import Emit, Question, piped
 from llmwise.orchestration.settlement import Ledger
 from llmwise.storage.rows import KeyRow
 from llmwise.wire import native
@@ -47,6 +72,81 @@ class PanelBody(Protocol):
     min_sources: int | None
     max_cost: float | None
     dry_run: bool
+
+
+T_co = TypeVar("T_co", covariant=True)
+B = TypeVar("B", bound=PanelBody)
+
+PanelMode: TypeAlias = Literal["compare", "blend", "judge"]
+
+
+class Work(Protocol[T_co]):
+    """A panel that is prepared: what it will cost, and its run, which yields items of `T`."""
+
+    account: Ledger
+    bounds: Bounds
+
+    def estimate(self) -> Estimate: ...
+
+    async def run(self, mesh: Mesh, emit: Emit[T_co]) -> None: ...
+
+
+W = TypeVar("W", bound=Work[Any])
+
+
+async def serve(
+    services: Services,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    mode: PanelMode,
+    decoder: "msgspec.json.Decoder[B]",
+    prepared: Callable[[Services, Caller, RequestId, B, bytes], Awaitable[W]],
+    renderer: Callable[[W, bool], Renderer[Any]],
+    answer: Callable[[W, list[Any]], Struct],
+) -> None:
+    """The whole request, from the key to the last byte. `prepared` makes the work of a body, or raises what is wrong
+    with it; `renderer` says it as a stream (in the compat framing or not), `answer` says it whole, given its items."""
+    request_id = services.new_request_id()
+    caller: Caller | None = None
+    try:
+        caller = await admit(services, scope["headers"], mode)
+        body = await read_body(services, scope, receive)
+        given = decode(decoder, body)
+        work = await prepared(services, caller, request_id, given, body)
+        account = work.account
+        estimate = work.estimate()
+        if given.dry_run:
+            told = sources.estimate_answer(estimate, request_id, mode, account.warnings)
+            await respond(send, 200, [JSON, *_identity(request_id), *caller.headers()], encode(told))
+            return
+        check_affordable(estimate, work.bounds.max_cost_nanousd)
+        await reserve(services, caller, account, likely_nanousd=estimate.likely_nanousd)
+        headers = [*_identity(request_id), *caller.headers()]
+        watch = CallerWatch(scope, receive)
+        items = piped(partial(work.run, services.mesh))
+        try:
+            if given.stream:
+                compat = scope.get("llmwise.compat", False)
+                await stream(
+                    send,
+                    items,
+                    renderer(work, compat),
+                    lambda: [EVENT_STREAM, NO_CACHE, NO_BUFFERING, *headers],
+                    heartbeat_s=services.heartbeat_s,
+                    keep_alive=COMPAT_KEEP_ALIVE if compat else KEEP_ALIVE,
+                )
+            else:
+                async with aclosing(items):
+                    every = [item async for item in items]
+                await respond(send, 200, [JSON, *headers], encode(answer(work, every)))
+        finally:
+            watch.stop()
+        await memory.remember(services, caller, account)
+    except GatewayError as error:
+        await refuse(send, error, request_id, native_body, caller)
+    except ClientGone:
+        return
 
 
 async def question(
@@ -79,7 +179,7 @@ def bounds_of(body: PanelBody, asked: int) -> Bounds:
     least = body.min_sources or 1
     if least > asked:
         raise Unprocessable(f"min_sources = {least}: only {asked} are asked", param="min_sources")
-    return Bounds(body.source_timeout_s, least, None if body.max_cost is None else from_usd(body.max_cost))
+    return Bounds(body.source_timeout_s, least, None if body.max_cost is None else from_usd(body.max_cost), own=True)
 
 
 def contenders(
@@ -87,42 +187,70 @@ def contenders(
     key: KeyRow,
     models: Sequence[str],
     request: ChatRequest,
-    fallback: Mapping[str, Sequence[str]] | None = None,
+    body: PanelBody,
     *,
     param: str = "models",
-) -> list[Contender]:
-    """A plan for each model. One that can't take the request is a contender that was refused. Raises `UnknownModel`,
-    and `Unprocessable` for a model named twice, for `auto`, and for a fallback of a model that isn't asked."""
+) -> list[Question]:
+    """The question to each model, with its fallbacks; to one that can't take the request it is refused. Raises what
+    `permitted` does, and `Unprocessable` for a model named twice and for a fallback of a model that isn't asked."""
+    stand_ins: dict[str, tuple[str, ...]] = {}
+    for name, others in (body.fallback or {}).items():
+        card = permitted(services, key, name, f"fallback.{name}")
+        for index, other in enumerate(others):
+            chain = services.planner.chain(other)
+            for one in (other,) if chain is None else [target.id for target in chain.targets]:
+                stand_in = permitted(services, key, one, f"fallback.{name}[{index}]")
+                if body.max_cost is not None and stand_in.rate is None:
+                    raise price_unknown(stand_in.id)
+        stand_ins[card.id] = tuple(others)
     view = services.view(key)
     seen: dict[str, str] = {}
     found = []
-    stand_ins = {services.catalog.resolve(name).id: tuple(names) for name, names in (fallback or {}).items()}
     for index, name in enumerate(models):
-        if name == AUTO:
-            raise Unprocessable(f"{param}[{index}] = 'auto': name the models to ask", param=f"{param}[{index}]")
-        card = services.catalog.resolve(name)
+        card = permitted(services, key, name, f"{param}[{index}]")
         if card.id in seen:
             raise Unprocessable(
                 f"{param}[{index}] = {name!r}: is {card.id}, which {seen[card.id]!r} names already; leave one out",
                 param=f"{param}[{index}]",
             )
         seen[card.id] = name
-        chain = stand_ins.pop(card.id, None)
-        routing = None if chain is None else Routing(chain)
+        instead = stand_ins.pop(card.id, None)
+        asked = replace(request, model=card.id, routing=None if instead is None else Routing(instead))
         try:
-            plan = services.planner.plan(replace(request, model=card.id, routing=routing), view)
-            found.append(Contender(replace(plan, chain=False)))
+            plan = replace(services.planner.plan(asked, view), chain=False)
+            found.append(Question(plan, asked))
         except UnsupportedInput as error:
-            found.append(Contender(Plan((PlannedAttempt(card, "requested"),)), error))
+            found.append(Question(Plan((PlannedAttempt(card, "requested"),)), asked, error))
     for name in stand_ins:
         raise Unprocessable(f"fallback.{name}: {name} is none of {param}", param=f"fallback.{name}")
     return found
 
 
-def permitted(services: Services, key: KeyRow, name: str) -> ModelCard:
-    """The model that is named to write or to judge. Raises `UnknownModel` and `Forbidden`, as for any other."""
-    card = services.catalog.resolve(name)
-    services.planner.plan(ChatRequest(card.id, ()), services.view(key))
+def permitted(services: Services, key: KeyRow, name: str, param: str) -> ModelCard:
+    """The model that `param` names. Raises `InvalidRequest` for what is no single model (`not_one_model`), and
+    `UnknownModel` and `Forbidden` as for any other request."""
+    planner = services.planner
+    what = None
+    if name == AUTO:
+        what = "chooses a model for each request"
+    elif name in planner.composed:
+        what = "is made of several models"
+    elif planner.chain(name) is not None:
+        what = "is a chain of models"
+    if what is not None:
+        raise InvalidRequest(f"{param} = {name!r}: {what}; name the one to ask", param=param, code="not_one_model")
+    try:
+        card = services.catalog.resolve(name)
+    except CallerError as error:
+        error.details["param"] = param
+        raise
+    allowed = services.view(key).allowed
+    if allowed is not None and card.id not in allowed:
+        raise Forbidden(
+            f"{param} = {name!r}: this key may not use {card.id}: ask an administrator",
+            code="model_not_allowed",
+            param=param,
+        )
     return card
 
 
@@ -131,156 +259,20 @@ def account_of(
     caller: Caller,
     id: RequestId,
     request: ChatRequest,
-    models: Sequence[str],
+    questions: Sequence[Question],
     mode: Mode,
+    recalled: Recall,
 ) -> Ledger:
     """The ledger of a whole panel; its runs are branches of it."""
-    cards = [services.catalog.resolve(model) for model in models]
-    return services.ledger(
-        caller.principal,
-        id,
-        replace(request, model=", ".join(card.id for card in cards)),
-        Plan(tuple(PlannedAttempt(card, "requested") for card in cards)),
-        "native",
-        mode=mode,
-    )
+    asked = replace(request, model=", ".join(question.model for question in questions))
+    plan = Plan(tuple(PlannedAttempt(question.plan.attempts[0].target, "requested") for question in questions))
+    account = services.ledger(caller.principal, id, asked, plan, "native", mode=mode)
+    account.told(recalled)
+    return account
 
 
-def identity(id: str) -> Headers:
+def _identity(id: str) -> Headers:
     return [(b"x-request-id", id.encode())]
-
-
-def estimate_answer(estimate: Estimate, id: str, mode: Mode, warned: Sequence[Warned]) -> bytes:
-    """The answer to `dry_run`."""
-    likely = estimate.likely_nanousd
-    calls = [
-        native.CallCost(
-            one.call.role, one.call.card.id, one.call.certain, usd(one.least_nanousd), usd(one.likely_nanousd)
-        )
-        for one in estimate.calls
-    ]
-    return encode(
-        native.EstimateAnswer(
-            id,
-            mode,
-            True,
-            usd(estimate.least_nanousd),
-            usd(likely),
-            credits(likely),
-            calls,
-            warnings(warned),
-        )
-    )
-
-
-def source_result(said: Said) -> native.SourceResult:
-    """A source that has ended."""
-    return native.SourceResult(**source_fields(said))
-
-
-def source_fields(said: Said) -> dict[str, Any]:
-    record, error = said.ledger.record, said.error
-    assert record is not None, "a source that has ended is closed"
-    return {
-        "model": said.model,
-        "status": "complete" if error is None else "failed",
-        "layer": said.layer,
-        "content": said.text,
-        "latency_ms": record.latency_ms,
-        "ttft_ms": record.ttft_ms,
-        "prompt_tokens": record.input_tokens + record.cache_read_tokens + record.cache_write_tokens,
-        "completion_tokens": record.output_tokens,
-        "cost": usd(record.cost_nanousd),
-        "finish_reason": said.finish.reason if said.finish is not None and error is None else None,
-        "provider": record.provider or said.ledger.plan.attempts[0].target.provider,
-        "resolved_model": record.model or said.model,
-        "error": UNSET if error is None else error.message,
-        "code": UNSET if error is None else error.code,
-        "status_code": UNSET if error is None else error.status,
-    }
-
-
-class SourceChunks:
-    """Renders one source of many as plain chunks. State: the text's length, and what is the same in every chunk."""
-
-    __slots__ = ("_frame", "_head", "_ledger", "_length", "_model")
-
-    def __init__(self, ledger: Ledger, model: str, *, compat: bool) -> None:
-        self._ledger = ledger
-        self._model = model
-        self._frame: Callable[[Struct | dict[str, Any]], bytes] = compat_frame if compat else frame
-        self._length = 0
-        self._head = b"" if compat else b'data: {"model":%b,"delta":' % encode(model)
-
-    def batch(self, events: Sequence[Event]) -> bytes:
-        if len(events) == 1 and self._head and type(events[0]) is TextDelta:  # nearly every batch of a stream
-            return self._text(events[0].text)
-        return b"".join([self._event(event) for event in events])
-
-    def ended(self, error: GatewayError | None) -> bytes:
-        if error is None:
-            return self._frame(last_chunk(self._ledger, self._model, self._length))
-        return self._frame(
-            native.FailedChunk(
-                self._model,
-                "",
-                True,
-                self._ledger.elapsed_ms(),
-                self._length,
-                error.message,
-                error.code,
-                error.status,
-                error.provider,
-                error.retry_after_s,
-            )
-        )
-
-    def _text(self, text: str) -> bytes:
-        """`_chunk` of a text, put together of what is the same in every chunk and what is not."""
-        delta = encode(text)
-        if b"\xe2\x80" in delta or b"\xc2\x85" in delta:
-            return self._frame(self._chunk(text))
-        self._length += len(text)
-        elapsed_ms = self._ledger.elapsed_ms()
-        return b'%b%b,"done":false,"latency_ms":%d,"content_length":%d}\n\n' % (
-            self._head,
-            delta,
-            elapsed_ms,
-            self._length,
-        )
-
-    def _event(self, event: Event) -> bytes:
-        match event:
-            case TextDelta() | RefusalDelta():
-                return self._frame(self._chunk(event.text))
-            case ReasoningDelta(text=text) if text:
-                chunk = self._chunk("")
-                chunk.reasoning = text
-                return self._frame(chunk)
-            case ToolCallDelta():
-                chunk = self._chunk("")
-                chunk.tool_calls = [tool_call(event)]
-                return self._frame(chunk)
-            case Verbatim(said=said):
-                return self.batch(said)
-            case _:
-                return b""
-
-    def _chunk(self, delta: str) -> native.PlainChunk:
-        self._length += len(delta)
-        return native.PlainChunk(self._model, delta, False, self._ledger.elapsed_ms(), self._length)
-
-
-def usd(cost_nanousd: int | None) -> float | None:
-    return None if cost_nanousd is None else to_usd(cost_nanousd)
-
-
-def credits(cost_nanousd: int | None) -> float | None:
-    return None if cost_nanousd is None else to_credits(cost_nanousd)
-
-
-def warnings(warned: Sequence[Warned]) -> list[native.Warning]:
-    return [native.Warning(one.code, one.field, one.message) for one in warned]
 
 
 def fields_of(body: bytes) -> dict[str, msgspec.Raw]:

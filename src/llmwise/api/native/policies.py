@@ -7,10 +7,11 @@ from msgspec.json import decode
 
 from llmwise.api.frame import Call
 from llmwise.api.learning import note
+from llmwise.api.services import Services
 from llmwise.domain.errors import Conflict, NotFound, Unprocessable
 from llmwise.domain.requests import Goal
 from llmwise.insights import control as controls
-from llmwise.insights.control import Adoption, Control, Margin, Share, TrialState, policy_of
+from llmwise.insights.control import Adoption, Control, Guard, Margin, Share, TrialState, policy_of
 from llmwise.insights.policy import Policy, learned
 from llmwise.insights.quality import qualities
 from llmwise.insights.shadow import Result, judge
@@ -46,7 +47,12 @@ class VersionList(Struct):
 
 
 class AdoptBody(Struct, forbid_unknown_fields=True):
+    """With `guard_days` a tenth of the conversations stays for so long with what was in force before; if the new
+    version is surely worse than these by more than `margin`, it is given back by itself."""
+
     why: Why = ""
+    guard_days: Annotated[float, Meta(ge=0, le=30)] = 0.0
+    margin: Margin = 0.05
 
 
 class ReturnBody(Struct, forbid_unknown_fields=True):
@@ -68,10 +74,11 @@ class TrialBody(Struct, forbid_unknown_fields=True):
 
 
 class InForce(Struct):
-    """After a change: goal -> version, and the trial."""
+    """After a change: goal -> version, the trial, and the guard on what was adopted."""
 
     adopted: dict[str, str]
     trial: TrialState | None
+    guard: Guard | None
     updated_at_ms: int
 
 
@@ -94,7 +101,7 @@ async def list_versions(call: Call) -> VersionList:
 
 async def one_version(call: Call) -> Policy:
     """GET /api/v1/optimization/policies/{version}: whole, with options, intervals and reasons."""
-    return await _version(call)
+    return await version_of(call.services, call.path["version"])
 
 
 async def adopt(call: Call) -> InForce:
@@ -102,7 +109,13 @@ async def adopt(call: Call) -> InForce:
     body: AdoptBody = call.body or AdoptBody()
     policy = await _usable(call)
     now_ms = call.services.clock.unix_ms()
-    control = await _change(call, lambda control: controls.adopt(control, policy.goal, policy.version, now_ms))
+
+    def change(control: Control) -> Control:
+        return controls.adopt(
+            control, policy.goal, policy.version, now_ms, guard_days=body.guard_days, margin=body.margin
+        )
+
+    control = await _change(call, change)
     await _note(call, "adopted", policy.goal, policy.version, body.why)
     return _in_force(control)
 
@@ -168,9 +181,9 @@ async def end_trial(call: Call) -> InForce:
     return _in_force(control)
 
 
-async def _version(call: Call) -> Policy:
-    version = call.path["version"]
-    document = await call.services.store.document("policy", version)
+async def version_of(services: Services, version: str) -> Policy:
+    """Raises `NotFound`."""
+    document = await services.store.document("policy", version)
     if document is None:
         raise NotFound(f"no policy {version[:64]!r}; POST /optimization/evaluate proposes one", code="policy_not_found")
     return policy_of(document.body)
@@ -178,8 +191,9 @@ async def _version(call: Call) -> Policy:
 
 async def _usable(call: Call) -> Policy:
     """Raises `Conflict` for a policy that has learned nothing: in force it would change nothing."""
-    policy = await _version(call)
-    if not learned(policy).tasks:
+    policy = await version_of(call.services, call.path["version"])
+    made = learned(policy)
+    if not made.tasks and (made.priced is None or made.priced.stays):
         raise Conflict(f"{policy.version} has no task type with enough data", code="not_enough_data")
     return policy
 
@@ -195,7 +209,7 @@ async def _note(call: Call, what: str, goal: str, version: str | None, why: str)
 
 
 def _in_force(control: Control) -> InForce:
-    return InForce(dict(control.adopted.items()), control.trial, control.updated_at_ms)
+    return InForce(dict(control.adopted.items()), control.trial, control.guard, control.updated_at_ms)
 
 
 def _row(policy: Policy, control: Control) -> VersionRow:

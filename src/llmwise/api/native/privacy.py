@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from llmwise.api.auth import CACHE_S
 from llmwise.api.frame import Call
+from llmwise.api.native import suites
 from llmwise.api.services import Services
 from llmwise.domain.access import AccountSettings, account_settings_of
 from llmwise.storage import memory, retention
@@ -26,6 +27,7 @@ class Purged(Struct):
     memories_deleted: int
     conversations_redacted: int
     comments_deleted: int
+    test_runs_redacted: int
 
 
 class Privacy(Struct):
@@ -72,8 +74,8 @@ async def update(call: Call) -> Privacy:
 
 
 async def purge(services: Services, account_id: str) -> Purged:
-    """Forget the texts of the account's requests, its memories and its conversations' titles. What other processes are
-    about to write of requests that are under way is found by the next round of `storage.keeper`."""
+    """Forget the texts of the account's requests and test runs, its memories and its conversations' titles. What other
+    processes are about to write of requests that are under way is found by the next round of `storage.keeper`."""
     await services.writer.flush()
     store = services.store
     redacted = 0
@@ -84,6 +86,7 @@ async def purge(services: Services, account_id: str) -> Purged:
         await store.write(memory.remove, account_id),
         await store.write(retention.forget_titles, account_id),
         await store.write(retention.forget_comments, account_id),
+        await suites.forget_texts(store, services.clock.unix_ms(), account_id=account_id),
     )
     await store.read(retention.scrub)
     return purged

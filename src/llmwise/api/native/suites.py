@@ -24,11 +24,14 @@ from llmwise.insights.suites import (
     Suite,
     run_case,
     scores,
+    silenced,
     to_csv,
     validate,
 )
+from llmwise.storage import insights
 from llmwise.storage.insights import Document
 from llmwise.storage.rows import KeyRow
+from llmwise.storage.store import Store
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Models = Annotated[list[Name], Meta(min_length=1, max_length=MAX_MODELS)]
@@ -37,6 +40,7 @@ Threshold = Annotated[float, Meta(ge=0, le=1)]
 Usd = Annotated[float, Meta(gt=0, le=1000)]
 Limit = Annotated[int, Meta(ge=1, le=200)]
 
+RUNS_AT_ONCE = 20
 SCANNED = 1000
 """Documents looked through for an account's own."""
 
@@ -237,7 +241,6 @@ async def run(services: Services, principal: Principal, suite: Suite, *, schedul
     began_ms = services.clock.unix_ms()
     id = new_id("run", began_ms)
     ask = asker(services, principal, f"llmwise-suite-{id}")
-    keep_text = services.handling(principal).keep_text
     results: list[Result] = []
     spent, limit, note = 0, from_usd(suite.max_usd), None
     for number, case in enumerate(suite.cases):
@@ -245,8 +248,11 @@ async def run(services: Services, principal: Principal, suite: Suite, *, schedul
             if spent >= limit:
                 note = f"ended early: {to_usd(spent):.6f} USD spent of max_usd = {suite.max_usd:g}"
                 break
-            results.append(await run_case(case, number, model, suite, ask, keep_text))
+            results.append(await run_case(case, number, model, suite, ask))
             spent += results[-1].cost_nanousd or 0
+    # Asked at the end: zero retention may have begun while it ran.
+    if not services.handling(await services.authenticator.principal(principal.key)).keep_text:
+        results = [silenced(result) for result in results]
     told = scores(suite, results)
     status = "stopped" if note else "failed" if any(score.below_threshold for score in told) else "passed"
     done = Run(
@@ -257,6 +263,29 @@ async def run(services: Services, principal: Principal, suite: Suite, *, schedul
     stored = encode(OwnedRun(principal.key.account_id, done)).decode()
     await services.store.put_document(Document("run", id, began_ms, done.ended_at_ms, stored))
     return done
+
+
+async def forget_texts(
+    store: Store, now_ms: int, *, account_id: str | None = None, before_ms: int | None = None
+) -> int:
+    """What runs keep of answers, of one account or of everybody's from before; how many runs had any. Suites stay: they
+    are what somebody set up, as a configuration is."""
+    begins = '{"account_id":' + ("" if account_id is None else f"{encode(account_id).decode()},")
+    count = 0
+    while some := await store.read(
+        insights.beginning, "run", begins, '"answer":"', now_ms + 1 if before_ms is None else before_ms, RUNS_AT_ONCE
+    ):
+        for one in some:
+            await store.change_document("run", one.id, now_ms, _silenced)
+        count += len(some)
+    return count
+
+
+def _silenced(body: str | None) -> str:
+    assert body is not None, "runs are never removed"
+    owned = decode(body, type=OwnedRun)
+    results = tuple(silenced(result) for result in owned.run.results)
+    return encode(OwnedRun(owned.account_id, msgspec.structs.replace(owned.run, results=results))).decode()
 
 
 async def suite_of(services: Services, key: KeyRow | None, suite_id: str) -> Suite:

@@ -175,7 +175,8 @@ class UsageRow(Struct):
 
 
 class Summary(Struct):
-    """Usage over `days`. Latencies are quantiles of the requests that succeeded, in ms."""
+    """Usage over `days`. `total_cost` is what it cost, `total_credits` what was charged: the sum of the history's
+    `credits_charged`. Latencies are quantiles of the requests that succeeded, in ms."""
 
     days: int
     total_requests: int
@@ -210,7 +211,7 @@ async def summary(call: Call) -> Summary:
         total_completion_tokens=total.output_tokens,
         total_tokens=prompt + total.output_tokens,
         total_cost=to_usd(total.cost_nanousd),
-        total_credits=to_credits(total.cost_nanousd),
+        total_credits=to_credits(usage.charged_nanousd),
         unpriced_requests=total.unpriced_requests,
         latency_p50_ms=usage.latency.p50_ms,
         latency_p95_ms=usage.latency.p95_ms,

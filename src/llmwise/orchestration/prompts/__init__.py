@@ -43,10 +43,13 @@ class Prompts(Struct, frozen=True, forbid_unknown_fields=True):
         return prompt.system.strip()
 
     def with_own(self, own: Mapping[str, str]) -> "Prompts":
-        """With the configuration's texts in place. Raises `KeyError` for a name that is none of `NAMES`."""
-        for name in own:
+        """With the configuration's texts in place. Raises `KeyError` for a name that is none of `NAMES`, and
+        `ValueError` with the name of a text that is empty."""
+        for name, text in own.items():
             if name not in NAMES:
                 raise KeyError(name)
+            if not text.strip():
+                raise ValueError(name)
         if not own:
             return self
         return replace(self, version=f"{self.version}+own", **{name: Prompt(text) for name, text in own.items()})

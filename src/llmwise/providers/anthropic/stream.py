@@ -294,7 +294,7 @@ def _account(usage: wire.Usage, before: TokenUsage) -> TokenUsage:
         else:
             write_5m = max(0, written - write_1h)
     details = usage.output_tokens_details
-    return TokenUsage(
+    return TokenUsage.reported(
         input=before.input if usage.input_tokens is None else usage.input_tokens,
         cache_read=before.cache_read if usage.cache_read_input_tokens is None else usage.cache_read_input_tokens,
         cache_write_5m=write_5m,

@@ -213,7 +213,7 @@ def _account(usage: wire.UsageMetadata) -> TokenUsage | None:
         return None
     cached = usage.cached_content_token_count or 0
     thoughts = usage.thoughts_token_count or 0
-    return TokenUsage(
+    return TokenUsage.reported(
         input=max(0, (usage.prompt_token_count or 0) - cached) + (usage.tool_use_prompt_token_count or 0),
         cache_read=cached,
         output=(usage.candidates_token_count or 0) + thoughts,

@@ -467,7 +467,7 @@ def token_usage(usage: Usage) -> TokenUsage | None:
     reasoning = (thinking.reasoning_tokens if thinking is not None else None) or 0
     if reasoning and usage.total_tokens == prompt + completion + reasoning:
         completion += reasoning
-    return TokenUsage(
+    return TokenUsage.reported(
         input=prompt - read - written,
         cache_read=read,
         cache_write_5m=written,

@@ -342,7 +342,7 @@ def token_usage(usage: wire.Usage) -> TokenUsage:
     inside, thinking = usage.input_tokens_details, usage.output_tokens_details
     read = min(inside.cached_tokens if inside is not None else 0, usage.input_tokens)
     written = min(inside.cache_write_tokens if inside is not None else 0, usage.input_tokens - read)
-    return TokenUsage(
+    return TokenUsage.reported(
         input=usage.input_tokens - read - written,
         cache_read=read,
         cache_write_5m=written,
