@@ -75,7 +75,7 @@ class Rounds:
 
     async def run(self) -> None:
         """Until cancelled."""
-        left_s = 0.0
+        left_s, waits = 0.0, False
         while True:
             await asyncio.sleep(REFRESH_S)
             try:
@@ -84,8 +84,11 @@ class Rounds:
                 if left_s <= 0:
                     left_s = ROUND_S
                     await self.round()
+                waits = False
             except StorageUnavailable as error:
-                log.warning("the optimizer waits for the database: %s", error)
+                if not waits:  # said once, however long it lasts
+                    log.warning("the optimizer waits for the database: %s", error)
+                waits = True
             except Exception:
                 log.exception("a defect in the optimizer's round; the next one tries again")
 

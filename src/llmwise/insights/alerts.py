@@ -10,6 +10,9 @@ learns what is usual from its first `LEARN` values, and then adds up how much ea
 With the usual known, such a sum reaches `ALARM` = ln(1,000,000) by mere chance once in a million values or more rarely
 (Lorden 1971, https://doi.org/10.1214/aoms/1177693055); `tests/unit/insights/test_alerts.py` counts. It ends by the
 opposite sum at `WELL` = ln(1,000). What is usual follows slowly (`MEMORY`) while nothing is wrong.
+
+Of latency a stream hears at most one value in `APART_MS`. Requests of the same moment share its fate (a pause, a burst,
+a restart): at hundreds a second they would be many witnesses for one thing, and alerts would come and go by the second.
 """
 
 import math
@@ -24,6 +27,8 @@ from llmwise.insights.dataset import Row
 LEARN = 100
 MEMORY = 1000
 """What is usual is the mean of about so many of the last values while nothing was wrong."""
+
+APART_MS = 1000
 
 SHOWN = 6
 """Values that an alert's `seen` is the mean of: the alarm takes at least so many."""
@@ -65,6 +70,7 @@ class Stream:
         self.well = 0.0
         self.ill = 0.0  # the mean of what raised the alarm
         self.alarmed = False
+        self.heard_ms = -APART_MS
         self._last: deque[float] = deque(maxlen=SHOWN)
 
     def add(self, value: float) -> Literal["alarm", "well"] | None:
@@ -145,6 +151,10 @@ class Watch:
             stream = self._streams.get(key)
             if stream is None:
                 stream = self._streams[key] = Stream(metric)
+            if metric == "latency":
+                if abs(row.created_at_ms - stream.heard_ms) < APART_MS:
+                    continue
+                stream.heard_ms = row.created_at_ms
             what = stream.add(value)
             if what == "alarm" and key not in self.open:
                 at = row.created_at_ms

@@ -4,6 +4,7 @@ import math
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from llmwise.insights.alerts import LEARN, METRICS, Metric, Stream, Watch
 from llmwise.insights.dataset import Row
@@ -19,8 +20,9 @@ BAD: dict[Metric, Truth] = {
 }
 
 
-def of(truth: Truth, n: int, seed: int) -> list[Row]:
-    return [row for row in traffic({"code": {"dear": truth}}, n, seed) if row.after is None][:n]
+def of(truth: Truth, n: int, seed: int, apart_ms: int = 2000) -> list[Row]:
+    rows = [row for row in traffic({"code": {"dear": truth}}, n, seed) if row.after is None][:n]
+    return [replace(row, created_at_ms=number * apart_ms) for number, row in enumerate(rows)]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -45,6 +47,13 @@ def test_what_an_alert_shows_is_what_was_usual_and_what_is_seen() -> None:
     (alert,) = [alert for row in of(BAD["latency"], 60, 1) for alert in watch.add(row)]
     assert alert.usual == pytest.approx(500, rel=0.1)
     assert alert.seen == pytest.approx(2000, rel=0.25)
+
+
+def test_a_moment_that_is_slow_for_hundreds_at_once_is_no_alert() -> None:
+    watch = Watch()
+    for row in of(GOOD["latency"], 500, 1):
+        watch.add(row)
+    assert [watch.add(row) for row in of(BAD["latency"], 500, 1, apart_ms=2)] == [[]] * 500
 
 
 def test_a_change_for_the_better_is_no_alert() -> None:
