@@ -211,7 +211,7 @@ async def _close_all(opened: Sequence[Opened]) -> None:
 def open_state(config: Config, clock: Clock, spent: Spent) -> SharedState:
     """The state that the configuration names; nothing is contacted yet."""
     if config.state.url.startswith("memory://"):
-        return MemoryState(clock, config.breaker, spent)
+        return MemoryState(clock, config.breaker, spent, strict=config.state.strict)
     from llmwise.state.valkey import ValkeyState  # only who shares needs its client
 
     return ValkeyState(config.state, clock, config.breaker, spent)

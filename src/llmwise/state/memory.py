@@ -10,20 +10,34 @@ from llmwise.routing import breaker, health
 from llmwise.routing.breaker import ALLOWED, CLOSED, Admission, Breaker, BreakerSettings
 from llmwise.routing.health import UNSEEN, Health
 from llmwise.state.counters import LocalCounters
-from llmwise.state.port import TOKENS_WINDOW_S, Claim, Counted, Purse, Spent, Standing, Verdict, Window, nothing_spent
+from llmwise.state.port import (
+    TOKENS_WINDOW_S,
+    Claim,
+    Counted,
+    Purse,
+    Spent,
+    Standing,
+    Verdict,
+    Window,
+    nothing_spent,
+    unknown_budget,
+)
 from llmwise.state.purses import LocalPurses
 
 
 class MemoryState:
-    """`SharedState` of a process that shares with nobody."""
+    """`SharedState` of a process that shares with nobody. `strict` as in `StateSettings`."""
 
     away: str | None = None
 
-    def __init__(self, clock: Clock, settings: BreakerSettings, spent: Spent = nothing_spent) -> None:
+    def __init__(
+        self, clock: Clock, settings: BreakerSettings, spent: Spent = nothing_spent, *, strict: bool = False
+    ) -> None:
         self.settings = settings
         self.counters = LocalCounters()
         self.purses = LocalPurses(spent)
         self._clock = clock
+        self._strict = strict
         self._breakers: dict[str, Breaker] = {}
         self._health: dict[str, Health] = {}
         self._turns: dict[tuple[str, ...], int] = {}
@@ -103,6 +117,8 @@ class MemoryState:
         purses, counters = self.purses, self.counters
         if claim.purses and not purses.ready(claim.purses, claim.created_at_ms):
             await purses.open(claim.purses, claim.created_at_ms)
+        if self._strict and purses.unread(claim.purses):
+            raise unknown_budget()
         if claim.concurrency is not None and counters.running(claim.key_id) >= claim.concurrency:
             return Verdict(claim, "concurrency", bound=claim.concurrency, retry_after_s=1.0)
         used = 0

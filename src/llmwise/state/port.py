@@ -14,7 +14,7 @@ from typing import Literal, Protocol, TypeAlias
 from msgspec import Struct
 
 from llmwise.domain.access import Period
-from llmwise.domain.errors import BreakerEffect
+from llmwise.domain.errors import BreakerEffect, Unavailable
 from llmwise.domain.records import LedgerEntry, RequestRecord
 from llmwise.routing.breaker import Admission, Breaker, BreakerSettings
 from llmwise.routing.health import Health
@@ -38,8 +38,9 @@ class StateSettings(Struct, frozen=True, forbid_unknown_fields=True):
                 shared by all that name it
     timeout_s   how long a request waits for the shared state before it goes by this process's own
     prefix      of all keys there, so that two gateways can share a server
-    strict      true: while the shared state is away, a request that a hard budget bounds is refused (503,
-                `state_unavailable`). false: it goes by what this process knows to be left, as others do by theirs
+    strict      true: while what is left of a hard budget can't be known (the shared state is away, or without one the
+                ledger can't be read), a request that it bounds is refused (503, `state_unavailable`). false: it goes
+                by what this process knows to be left, as others do by theirs
     """
 
     url: str = "memory://"
@@ -149,6 +150,15 @@ used. May raise when the ledger can't be read."""
 async def nothing_spent(purse: Purse, since_ms: int) -> int:
     """Without a ledger."""
     return 0
+
+
+def unknown_budget() -> Unavailable:
+    """The refusal of `StateSettings.strict`."""
+    return Unavailable(
+        "what is left of the budget is not known just now, and nothing is spent without: try again",
+        code="state_unavailable",
+        retry_after_s=1.0,
+    )
 
 
 class SharedState(Protocol):

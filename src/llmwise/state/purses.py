@@ -22,14 +22,16 @@ LEAST_PAUSE = 200
 
 
 class _Open:
-    """An open purse. From `again_ms` on the ledger is to be asked what others have spent; `None`: it is being asked."""
+    """An open purse. From `again_ms` on the ledger is to be asked what others have spent; `None`: it is being asked.
+    `read`: it has said what was spent before."""
 
-    __slots__ = ("again_ms", "ends_ms", "reserved", "spent", "start_ms")
+    __slots__ = ("again_ms", "ends_ms", "read", "reserved", "spent", "start_ms")
 
     def __init__(self, start_ms: int, ends_ms: int | None, spent: int) -> None:
         self.start_ms = start_ms
         self.ends_ms = ends_ms
         self.again_ms: float | None = None
+        self.read = False
         self.spent = spent
         self.reserved = 0
 
@@ -75,6 +77,11 @@ class LocalPurses:
                 entry.spent += spent - known  # with what was settled while the ledger was asked
                 entry.ends_ms = period.end_ms
                 entry.again_ms = now_ms + AGAIN_S * 1000
+                entry.read = True
+
+    def unread(self, purses: Sequence[Purse]) -> bool:
+        """Whether one of these, which are open, refuses by what this process alone has spent."""
+        return any(purse.hard_nanousd is not None and not self._open[purse.id].read for purse in purses)
 
     def standing(self, purse: Purse) -> Standing:
         entry = self._open[purse.id]

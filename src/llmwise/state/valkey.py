@@ -18,7 +18,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from llmwise.domain.access import Period
-from llmwise.domain.errors import BreakerEffect, Unavailable
+from llmwise.domain.errors import BreakerEffect
 from llmwise.domain.ports import Clock
 from llmwise.domain.records import LedgerEntry, RequestRecord
 from llmwise.routing.breaker import Admission, Breaker, BreakerSettings
@@ -40,6 +40,7 @@ from llmwise.state.port import (
     Verdict,
     Window,
     nothing_spent,
+    unknown_budget,
 )
 from llmwise.state.windows import Span, span
 
@@ -164,11 +165,7 @@ class ValkeyState:
 
     async def _alone(self, claim: Claim) -> Verdict:
         if self._shared.strict and any(purse.hard_nanousd is not None for purse in claim.purses):
-            raise Unavailable(
-                "what is left of the budget is not known just now, and nothing is spent without: try again",
-                code="state_unavailable",
-                retry_after_s=1.0,
-            )
+            raise unknown_budget()
         return await self._local.reserve(claim)
 
     def settle(self, verdict: Verdict, charged_nanousd: int, tokens: int) -> None:

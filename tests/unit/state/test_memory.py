@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from llmwise.domain.errors import Unavailable
 from llmwise.routing.breaker import ALLOWED, BreakerSettings
 from llmwise.state.memory import MemoryState
 from llmwise.state.port import UNREADABLE_S, Claim, Purse, Verdict
@@ -177,3 +178,29 @@ async def test_what_other_processes_spend_from_a_purse_is_heard_of_while_it_is_u
         await asyncio.sleep(0)
     assert 100 <= sum(ledger) <= 120
     assert refused == 60 - len(ledger)
+
+
+@pytest.mark.anyio
+async def test_a_strict_process_spends_of_no_hard_budget_that_it_can_t_read(clock: ManualClock) -> None:
+    ledger: list[int] = []
+
+    async def spent(purse: Purse, since_ms: int) -> int:
+        return ledger[0]  # that can't be read while there is nothing
+
+    state = MemoryState(clock, BreakerSettings(), spent, strict=True)
+    hard, soft = Purse("key", "k", "a", "day", hard_nanousd=100), Purse("key", "k", "a", "month", soft_nanousd=1)
+
+    async def ask(number: int, *purses: Purse) -> Verdict:
+        return await state.reserve(Claim(f"req_{number}", "k", clock.unix_ms(), purses, 40))
+
+    with pytest.raises(Unavailable) as caught:
+        await ask(1, hard, soft)
+    assert caught.value.code == "state_unavailable"
+    assert (await ask(2, soft)).refused is None
+    ledger.append(70)
+    clock.now += UNREADABLE_S + 1
+    verdict = await ask(3, hard)
+    assert [one.spent_nanousd for one in verdict.standings] == [70]
+    ledger.clear()  # what is open goes on by itself
+    state.settle(verdict, 40, 0)
+    assert (await ask(4, hard)).refused == "budget"
