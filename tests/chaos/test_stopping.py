@@ -40,6 +40,36 @@ async def test_told_to_stop_under_load_it_breaks_no_answer_and_loses_no_record(t
         books.check(gateway, load)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_while_the_last_answers_end_new_callers_are_refused_at_once(tmp_path: Path, workers: int) -> None:
+    async with rig(tmp_path, latency_ms=6000, workers=workers, drain_s=10) as gateway:
+        await gateway.start()
+        url, headers = f"http://127.0.0.1:{gateway.port}", {"authorization": f"Bearer {gateway.key}"}
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "Slowly."}]}
+        async with httpx.AsyncClient(timeout=20, trust_env=False) as client, asyncio.TaskGroup() as tasks:
+            slow = tasks.create_task(client.post(f"{url}/v1/chat/completions", json=body, headers=headers))
+            await until(lambda: bool(gateway.provider.requests), 10)
+            stopping = tasks.create_task(gateway.terminate(within_s=20))
+
+            async def refused() -> bool:
+                try:
+                    async with httpx.AsyncClient(timeout=2, trust_env=False) as other:
+                        await other.get(f"{url}/healthz")
+                except httpx.ConnectError:
+                    return True
+                except httpx.ReadError:  # it was among the last to be let in
+                    return False
+                return False
+
+            while not await refused():
+                assert not slow.done(), "connections were taken to the end"
+                await asyncio.sleep(0.05)
+            assert not slow.done()
+            assert (await slow).status_code == 200
+            await stopping
+        assert gateway.exits == [0]
+
+
 async def test_a_stream_that_outlasts_the_drain_ends_with_an_error_and_is_booked_as_such(tmp_path: Path) -> None:
     async with rig(tmp_path, drain_s=1.0) as gateway:
         gateway.provider.set_script(Script(defaults=Settings(text="word " * 1000, tokens_per_second=20)))

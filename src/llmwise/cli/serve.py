@@ -119,6 +119,12 @@ class _Workers(Multiprocess):
         super().__init__(config, sockets)
         self._heard: dict[int, float] = {}
 
+    def terminate_all(self) -> None:
+        # As long as one process has the port open, the kernel takes connections that nobody will answer.
+        for listening in self.sockets:
+            listening.close()
+        super().terminate_all()
+
     def keep_subprocess_alive(self) -> None:
         for index, process in enumerate(self.processes):
             if self._lives(process):
