@@ -4,8 +4,9 @@ a model passes here, between its plan and its run:
     reserve     402 when a budget is spent, 429 when the key's tokens or places are
     settle      at every end, by the ledger: charged is what `settlement.TERMS` puts on the caller, times the margin
 
-What is set aside is the prompt's estimate and the most output that was allowed, at the dearest target of the plan, and
-for several models at once the sum over them; at least the mode's minimum. Keys without any budget set nothing aside.
+What is set aside is the prompt's estimate and the most output that was allowed and the model can write, at the dearest
+target of the plan, and for several models at once the sum over them; at least the mode's minimum. Keys without any
+budget set nothing aside.
 """
 
 import logging
@@ -19,6 +20,7 @@ from llmwise.api.limits import limited
 from llmwise.api.services import Services
 from llmwise.catalog.cost import estimate, estimate_tokens
 from llmwise.domain.errors import OutOfCredit
+from llmwise.domain.messages import Document
 from llmwise.domain.money import CREDITS_PER_USD, NANO_PER_USD, divide_rounded, to_credits, to_usd
 from llmwise.domain.records import AttemptRecord, LedgerEntry, Mode, RequestRecord
 from llmwise.domain.requests import ChatRequest, Request
@@ -35,8 +37,14 @@ MAX_OUTPUT_TOKENS = 4096
 PROMPT_ERROR = 1.25
 """The prompt's tokens are an estimate: what is set aside errs on the dear side."""
 
-MOST_NANOUSD = 2**62
-"""More than anybody's budget: `max_tokens` may be any number, what is written down may not."""
+DOCUMENT_TOKENS = 10_000
+"""Of a document that isn't in the request; of one that is, a token for each 10 characters of its base64. A page of PDF
+is 1,500 to 3,000 tokens (https://docs.claude.com/en/docs/build-with-claude/pdf-support, read 2026-11-22) and seldom
+less than 20 kB."""
+
+MOST_NANOUSD = 10**15
+"""A million USD, more than a request can cost: `max_tokens` may be any number where a model's bound isn't known, and
+sums of what is written down must fit into 64 bits."""
 
 MARGIN_SCALE = 1_000_000
 
@@ -180,19 +188,28 @@ def _bills_itself(ledger: Ledger) -> bool:
 def prompt_tokens(request: Request) -> int:
     """About how many tokens there are in what the request sends."""
     if isinstance(request, ChatRequest):
-        tokens = needs_of(request).prompt_tokens + 4 * len(request.messages)
+        needs = needs_of(request)
+        tokens = needs.prompt_tokens + 4 * len(request.messages)
+        if needs.documents:
+            tokens += sum(
+                DOCUMENT_TOKENS if part.data is None else len(part.data) // 10
+                for message in request.messages
+                for part in message.parts
+                if isinstance(part, Document)
+            )
         return tokens + len(encode(request.tools)) // 4 if request.tools else tokens
     return sum(estimate_tokens(text) if isinstance(text, str) else len(text) for text in request.inputs)
 
 
 def most_nanousd(ledger: Ledger, prompt: int) -> int:
-    """What the request costs if everything goes the dearest way; models without a price count nothing."""
+    """What the request costs if everything goes the dearest way, in nano-USD; models without a price count nothing."""
     request = ledger.request
     said = request.sampling.max_tokens if isinstance(request, ChatRequest) else 0
     costs = []
     for planned in ledger.plan.attempts:
         card = planned.target
-        output = said if said is not None else card.max_output or MAX_OUTPUT_TOKENS
+        bound = card.max_output
+        output = bound or MAX_OUTPUT_TOKENS if said is None else said if bound is None else min(said, bound)
         costs.append(estimate(int(prompt * PROMPT_ERROR), output, ledger.rate_of(card, ledger.created_at_ms)) or 0)
     return max(costs, default=0) if ledger.mode not in ("compare", "blend", "judge") else sum(costs)
 

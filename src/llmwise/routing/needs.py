@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from llmwise.catalog.cost import estimate_tokens
-from llmwise.domain.messages import Document, Image, Text, ToolResult
+from llmwise.domain.messages import Document, Image, Reasoning, Text, ToolCall, ToolResult
 from llmwise.domain.models import ModelCard
 from llmwise.domain.plan import Dropped
 from llmwise.domain.requests import ChatRequest
@@ -44,6 +44,10 @@ def needs_of(request: ChatRequest) -> Needs:
                 documents = True
             elif isinstance(part, ToolResult):
                 tokens += sum(estimate_tokens(p.text) for p in part.content if isinstance(p, Text))
+            elif isinstance(part, ToolCall):
+                tokens += estimate_tokens(part.arguments)
+            elif isinstance(part, Reasoning):
+                tokens += estimate_tokens(part.text)
     wanted = request.response_format.kind if request.response_format else "text"
     return Needs(
         prompt_tokens=tokens,

@@ -6,13 +6,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from llmwise.api.admission import Hold
+from llmwise.api.admission import DOCUMENT_TOKENS, MAX_OUTPUT_TOKENS, Hold, most_nanousd, prompt_tokens
+from llmwise.domain.ids import RequestId
+from llmwise.domain.messages import Document, Message, Text, ToolCall
+from llmwise.domain.models import ModelCard, Rate
+from llmwise.domain.plan import Plan, PlannedAttempt
 from llmwise.domain.records import AttemptRecord, Outcome, RequestRecord
-from llmwise.orchestration.settlement import TERMS
+from llmwise.domain.requests import ChatRequest, Sampling
+from llmwise.orchestration.settlement import TERMS, Ledger
 from llmwise.routing.breaker import BreakerSettings
 from llmwise.state.memory import MemoryState
 from llmwise.state.port import Claim, Purse
 from llmwise.state.windows import span
+from llmwise.telemetry.metrics import Metrics
 
 NOW_MS = 1_795_000_000_000
 DAY_MS = 86_400_000
@@ -116,3 +122,42 @@ def test_a_purse_begins_anew_with_its_period(state: MemoryState) -> None:
     state.settle(verdict, 10, 0)
     standing = state.purses.standing(purse)
     assert (standing.spent_nanousd, standing.reserved_nanousd) == (0, 10), "yesterday's cost is not today's"
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "max_output", "output"),
+    [(None, None, MAX_OUTPUT_TOKENS), (None, 100, 100), (50, 100, 50), (10_000, 100, 100), (10_000, None, 10_000)],
+)
+def test_no_more_is_set_aside_than_the_model_can_write(
+    max_tokens: int | None, max_output: int | None, output: int
+) -> None:
+    request = ChatRequest("m", (Message("user", (Text("hi"),)),), sampling=Sampling(max_tokens=max_tokens))
+    assert most_nanousd(ledger(request, max_output), 0) == output * 2
+
+
+def test_a_document_is_set_aside_by_its_length() -> None:
+    short = ChatRequest("m", (Message("user", (Text("Read this."),)),))
+    sent = Document(data="A" * 1_000_000, media_type="application/pdf")
+    named = Document(url="https://example.com/a.pdf")
+    long = replace(short, messages=(Message("user", (Text("Read this."), sent, named)),))
+    assert prompt_tokens(long) - prompt_tokens(short) == 100_000 + DOCUMENT_TOKENS
+
+
+def test_what_an_answer_s_tools_were_called_with_is_a_part_of_the_prompt() -> None:
+    short = ChatRequest("m", (Message("user", (Text("Go."),)), Message("assistant", (ToolCall("1", "f", "{}"),))))
+    long = replace(short, messages=(short.messages[0], Message("assistant", (ToolCall("1", "f", "x" * 4000),))))
+    assert prompt_tokens(long) - prompt_tokens(short) == 999
+
+
+def ledger(request: ChatRequest, max_output: int | None) -> Ledger:
+    card = ModelCard("m", "p", "m", max_output=max_output, rate=Rate(1_000_000, 2_000_000))
+    return Ledger(
+        id=RequestId("req_1"),
+        key_id="key",
+        request=request,
+        plan=Plan((PlannedAttempt(card, "requested"),)),
+        dialect="native",
+        rate_of=lambda card, now_ms: card.rate,
+        clock=Clock(),
+        recorder=Metrics(),
+    )
