@@ -121,7 +121,7 @@ async def quiet(served: Served) -> tuple[int, int]:
 
 # The callers are httpx in this process: a connection that they give up at the instant it is made is anyio's to close,
 # and it leaves that to the collector. Sockets and tasks are counted below, whoever's they are.
-@pytest.mark.filterwarnings("ignore:Exception ignored in. 'uvloop.loop.UVHandle:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:Exception ignored in. 'uvloop:pytest.PytestUnraisableExceptionWarning")
 async def test_a_thousand_faults_leave_no_task_and_no_socket_behind_and_lose_no_record(tmp_path: Path) -> None:
     dice = random.Random(20261122)
     async with ScriptedServer() as first, ScriptedServer() as second:
