@@ -3,7 +3,8 @@
 
     python bench/learning.py [--train DIR] [--data DIR] [--set NAME] [--json] [--splits N]
 
-DIR holds outcomes/SET.jsonl (what each model of a set made of a prompt: score 0..1, cost in USD), as bench/data does.
+DIR holds outcomes/SET.jsonl (what each model of a set made of a prompt: score 0..1, cost in USD), as bench/data does,
+or is that outcomes folder itself. A row without a task is one of an unknown task.
 Learned only from `--train`, judged on `--data`; ids are not used. Prompts that both hold are judged on in halves:
 what is learned for one half (by a hash of the prompt) has not seen it. So both may be one folder. The set is
 `routerbench_subset` where it is there (eleven models), else the one with the most models. Standard library, msgspec
@@ -108,6 +109,21 @@ def studies(train: Sequence[Outcome], data: Sequence[Outcome]) -> list[Study]:
     if shared <= len(train) / 2:
         return [Study([q for q, row in zip(learned, train, strict=True) if row.prompt not in known], judged)]
     return halved(learned, judged, "")
+
+
+def check(name: str, some: Sequence[Study]) -> None:
+    """Ends the program where there is nothing to learn, or nothing to save."""
+    if not all(study.train and study.data for study in some):
+        sys.exit(f"{name}: too few prompts that are not in both folders")
+    for study in some:
+        learned, judged = singles(study.train), singles(study.data)
+        best = judged[best_single(judged)]
+        if not best.cost or not best.score:
+            sys.exit(
+                f"{name}: the best model costs nothing, or nothing that it says is right: there is nothing to save"
+            )
+        if not any(one.cost for one in learned.values()) or not any(one.score for one in learned.values()):
+            sys.exit(f"{name} of --train: no model costs anything, or none is ever right: there is nothing to learn")
 
 
 def halved(learned: Sequence[Question], judged: Sequence[Question], salt: str) -> list[Study]:
@@ -426,7 +442,9 @@ def show_splits(rows: Sequence[Outcome], name: str, splits: int, console: Consol
     chosen: list[list[Chosen]] = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for split in progress.track(range(splits), description="splits"):
-            for at, study in enumerate(halved(questions, questions, f"split {split} ")):
+            halves = halved(questions, questions, f"split {split} ")
+            check(name, halves)
+            for at, study in enumerate(halves):
                 for router, one in pool(study, study.data).items():
                     for key, value in one.items():
                         saved.setdefault(f"{router}, {key}", []).append(value)
@@ -456,13 +474,7 @@ def main() -> None:
         show_splits(data, name, options.splits, Console())
         return
     some = studies(train, data)
-    if not all(study.train and study.data for study in some):
-        sys.exit(f"{name}: too few prompts that are not in both folders")
-    for best in (alone[best_single(alone)] for alone in (singles(study.data) for study in some)):
-        if not best.cost or not best.score:
-            sys.exit(
-                f"{name}: the best model costs nothing, or nothing that it says is right: there is nothing to save"
-            )
+    check(name, some)
     report = measure(some, options.resamples, options.replications, not options.json)
     if options.json:
         print(report.json().decode())

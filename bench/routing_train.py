@@ -25,13 +25,15 @@ import math
 import random
 import statistics
 import sys
+from codecs import BOM_UTF8
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
@@ -101,20 +103,24 @@ class Prompt(msgspec.Struct, frozen=True):
         return task == self.label or task in self.acceptable
 
 
+UNTOLD: Final = "unknown"
+"""The task of an outcome that names none."""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """What a model made of a prompt: `score` 0..1, `cost` in USD."""
 
-    score: float
-    cost: float
+    score: Annotated[float, Meta(ge=0, le=1)]
+    cost: Annotated[float, Meta(ge=0)]
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A prompt and what each model made of it, as in outcomes/SET.jsonl."""
+    """A prompt and what each model made of it, as in outcomes/SET.jsonl. `task` is the benchmark's own name of it."""
 
     prompt: str
-    task: str
-    source: str
     models: dict[str, Answer]
+    task: str = UNTOLD
+    source: str = ""
 
 
 class Example(NamedTuple):
@@ -142,13 +148,15 @@ def read_prompts(folder: Path) -> list[Prompt]:
 
 
 def read_outcomes(folder: Path) -> dict[str, list[Outcome]]:
-    """By the names of their files. Raises `ValueError` naming the line that is none."""
-    return {file.stem: _outcomes(file) for file in sorted((folder / "outcomes").glob("*.jsonl"))}
+    """By the names of their files, which lie in `folder` itself where it has no outcomes/. Raises `ValueError` naming
+    the line that is none."""
+    inner = folder / "outcomes"
+    return {file.stem: _outcomes(file) for file in sorted((inner if inner.is_dir() else folder).glob("*.jsonl"))}
 
 
 def _outcomes(file: Path) -> list[Outcome]:
     rows = []
-    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+    for number, line in enumerate(file.read_bytes().removeprefix(BOM_UTF8).splitlines(), 1):
         if line.strip():
             try:
                 rows.append(_OUTCOMES.decode(line))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from routing_train import Outcome, read_outcomes
+from routing_train import UNTOLD, Outcome, read_outcomes
 
 SET: Final = "routerbench_subset"
 """Taken where it is there: eleven models."""
@@ -24,7 +24,12 @@ def sets_of(folder: Path) -> dict[str, list[Outcome]]:
         found = {name: rows for name, rows in read_outcomes(folder).items() if rows}
     except ValueError as error:
         sys.exit(str(error))
-    return found or sys.exit(f"{folder}: no outcomes/SET.jsonl with a line in it")
+    for name, rows in found.items():
+        if untold := sum(row.task == UNTOLD for row in rows):
+            print(
+                f"{folder}: {untold} of {len(rows)} rows of {name} name no task: counted as {UNTOLD}", file=sys.stderr
+            )
+    return found or sys.exit(f"{folder}: no SET.jsonl with a line in it, there or in outcomes/")
 
 
 def in_common(train: Sequence[Outcome], data: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from llmwise.domain.access import Budget, account_settings_of
 from llmwise.domain.errors import Conflict, InvalidRequest, NotFound
 from llmwise.domain.records import EntryKind, LedgerEntry
+from llmwise.storage.accounts import set_budgets
 from llmwise.storage.keys import hash_key
 from llmwise.storage.store import Store
 
@@ -115,17 +116,52 @@ async def test_spent_is_what_requests_cost_and_not_what_was_granted(store: Store
     assert await store.spent("nobody", None, 0) == 0
 
 
+async def test_what_was_reserved_once_breaks_no_sum_however_much_it_was(store: Store) -> None:
+    entries = [entry(n, "reserve", -(2**62)) for n in range(3)] + [entry(n, "refund", 2**62) for n in range(3)]
+    entries += [entry(n, "settle", -(2**61)) for n in range(5)]
+    await store.insert([], [], entries)
+    assert await store.spent("default", None, 0) == 5 * 2**61
+    await store.insert([], [], [entry(n, "settle", -5, account="team") for n in range(10, 13)])
+    assert await store.spent("team", None, 0) == 15
+
+
+async def balance_and_sum(store: Store) -> tuple[int, int]:
+    """What the default account may still spend in all, and the sum of its rows."""
+    budgets = account_settings_of((await store.account("default")).settings).budgets
+    [total] = [one for one in budgets if one.period == "total"]
+    rows = await store.transactions("default", None, limit=99, offset=0)
+    return total.limit_nanousd - await store.spent("default", None, 0), sum(row.amount_nanousd for row in rows)
+
+
 async def test_a_grant_lets_spend_so_much_more(store: Store) -> None:
     await store.insert([], [], [entry(1, "settle", -30)])
     for number, limit in ((2, 130), (3, 230)):
         granted = replace(entry(number, "grant", 100), key_id=None, request_id=None)
         account = await store.grant(granted)
         assert account_settings_of(account.settings).budgets == (Budget("total", limit),)
+        assert await balance_and_sum(store) == (limit - 30, limit - 30)
     with pytest.raises(NotFound):
         await store.grant(entry(4, "grant", 1, account="team"))
-    assert [one.kind for one in await store.transactions("default", None, limit=9, offset=0)] == [
-        "grant",
-        "grant",
-        "settle",
-    ]
+    rows = await store.transactions("default", None, limit=9, offset=0)
+    assert [row.kind for row in rows] == ["grant", "grant", "adjust", "settle"]
     assert [one.id for one in await store.transactions("default", "key_a", limit=9, offset=0)] == ["req_1/settle"]
+
+
+async def test_credit_stays_when_other_budgets_are_set_and_the_rows_add_up(store: Store) -> None:
+    month, day, total = Budget("month", 7), Budget("day", 3), Budget("total", 50)
+
+    async def put(*budgets: Budget, id: str = "x") -> tuple[Budget, ...]:
+        row = await store.write(set_budgets, "default", budgets, f"{id}/adjust", NOW_MS)
+        return account_settings_of(row.settings).budgets
+
+    assert await put(total, month) == (total, month)
+    assert await put(day) == (day,), "nothing was granted"
+    await put(total, day)
+    await store.insert([], [], [entry(1, "settle", -10)])
+    await store.grant(replace(entry(2, "grant", 100), key_id=None, request_id=None))
+    assert await balance_and_sum(store) == (140, 140)
+    assert await put(month) == (Budget("total", 150), month)
+    assert await put() == (Budget("total", 150),)
+    assert await put(Budget("total", 1, hard=False)) == (Budget("total", 150), Budget("total", 1, hard=False))
+    assert await put(total, id="y") == (total,)
+    assert await balance_and_sum(store) == (40, 40)

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from llmwise.domain.records import AttemptRecord, RequestRecord
+from llmwise.storage import audit
 from llmwise.storage.audit import Added, ImportedFile, ImportedRequest, ImportedUsage, Timing
 from llmwise.storage.store import Store
 
@@ -80,6 +81,29 @@ async def test_sums_histograms_and_samples(store: Store) -> None:
     }
     assert known.sampled_of == len(known.sample) == 4
     assert (await store.audited(0, AT_MS, 100)).cells == ()
+
+
+async def test_sums_do_not_end_at_64_bits_and_credits_count(store: Store) -> None:
+    most = 2**62
+    rows = [request(n, cost_nanousd=most, input_tokens=most, priced_by="catalog") for n in range(3)]
+    await store.add_imported([*rows, request(3, cost_nanousd=-5, input_tokens=1)])
+    await store.add_imported([bucket(n, cost_nanousd=most, output_tokens=most) for n in range(3)])
+    logged, billed = (await store.audited(0, NOW_MS, 100)).cells
+    assert (logged.cost_nanousd, logged.listed_nanousd, logged.input_tokens) == (3 * most - 5, 3 * most, 3 * most + 1)
+    assert (billed.cost_nanousd, billed.output_tokens, billed.requests) == (3 * most, 3 * most, 21)
+
+
+async def test_what_was_imported_of_a_source_can_be_removed(store: Store) -> None:
+    await store.add_imported([request(n) for n in range(3)])
+    await store.add_imported([bucket(1), bucket(2)])
+    files = [ImportedFile(name[:1] * 64, name, name, NOW_MS, 1, 0) for name in ("litellm-csv", "openai-usage")]
+    for file in files:
+        await store.add_imported_file(file)
+    assert await store.write(audit.remove, "litellm") == 3
+    assert {cell.source for cell in (await store.audited(0, NOW_MS, 100)).cells} == {"openai"}
+    assert await store.imported_file("l" * 64) is None
+    assert await store.imported_file("o" * 64) == files[1]
+    assert await store.write(audit.remove, "openai") == 2
 
 
 async def test_a_request_of_the_gateways_own_is_not_counted_from_a_log(store: Store) -> None:

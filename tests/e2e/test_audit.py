@@ -72,6 +72,48 @@ def test_a_file_that_is_no_export_ends_in_one_line(config: Path, tmp_path: Path)
         assert len(done.stderr.splitlines()) == 1
 
 
+def test_nothing_is_written_when_one_of_the_files_is_no_export(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "what.txt").write_text("date,clicks\n1,2\n")
+    files = (str(DATA / "requests.jsonl"), str(tmp_path / "what.txt"))
+    done = llmwise("audit", "import", *files, "--config", str(config))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("; nothing was imported\n")
+    assert audited(config)["totals"]["requests"] == 0
+
+
+def test_what_was_done_before_a_file_turned_out_cut_off_is_said(config: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.jsonl.gz"
+    packed = gzip.compress((DATA / "requests.jsonl").read_bytes() * 5_000)
+    cut.write_bytes(packed[: len(packed) // 2])
+    done = llmwise("audit", "import", str(DATA / "litellm.json"), str(cut), "--config", str(config))
+    assert done.returncode == 1
+    assert "litellm.json: LiteLLM spend logs (JSON array or lines): 3 records: 3 new" in done.stdout
+    assert "what was read of it before is imported" in done.stderr
+
+
+def test_unanswered_questions_are_said_once_and_twins_and_entries_are_named(config: Path, tmp_path: Path) -> None:
+    log, spend = tmp_path / "log.jsonl", tmp_path / "spend.json"
+    line = '{"created_at": "2026-11-03T09:00:00Z", "model": "gpt-4o", "input_tokens": 1, "output_tokens": 1}\n'
+    log.write_text(line * 4)
+    spend.write_text((DATA / "litellm.json").read_text().replace('"startTime": "20', '"startTime": "x', 1))
+    done = llmwise("audit", "import", str(DATA / "batch_input.jsonl"), str(log), str(spend), "--config", str(config))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("questions of a batch without an answer") == 1
+    assert "3 without an id say just what another one says" in done.stdout
+    assert "entry 1: startTime" in done.stdout
+
+
+def test_what_was_imported_can_be_removed_and_imported_again(config: Path) -> None:
+    imported(config, DATA / "requests.jsonl")
+    done = llmwise("audit", "remove", "requests", "--config", str(config))
+    assert (done.returncode, done.stdout) == (0, "3 rows of requests removed\n")
+    assert audited(config)["totals"]["requests"] == 0
+    assert imported(config, DATA / "requests.jsonl")[0]["new"] == 3
+    wrong = llmwise("audit", "remove", "nobody", "--config", str(config))
+    assert wrong.returncode == 1
+    assert "there are openai, anthropic, litellm, openai-batch, requests" in wrong.stderr
+
+
 def test_the_report_in_a_terminal_and_as_a_page(config: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text((DATA / "requests.jsonl").read_text() + "{broken\n")
@@ -148,6 +190,8 @@ def test_an_administrator_uploads_an_export_as_it_is(gateway: Gateway) -> None:
         assert again["unchanged"] == 3
         found = client.get("/api/v1/audit/report", params={"source": "litellm"}).json()
         assert found["totals"]["requests"] == 3
+        twice = client.post("/api/v1/audit/import", content=gzip.compress(data))
+        assert (twice.status_code, twice.json()["code"]) == (400, "unreadable_export")
         refused = client.post("/api/v1/audit/import", content=b"hello")
         assert (refused.status_code, refused.json()["code"]) == (400, "unreadable_export")
         assert "understood are" in refused.json()["error"]

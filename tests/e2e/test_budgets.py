@@ -291,6 +291,13 @@ def test_a_grant_makes_an_account_prepaid(gateway: Gateway, priced: ScriptedServ
         pack = admin.post("/api/v1/credits/purchase", json={"pack_id": "small", "account_id": name}).json()
         assert pack["balance"] == pytest.approx(1200 - 100 * cost)
         assert client.get("/api/v1/credits/balance").json()["balance"] == pytest.approx(1200 - 100 * cost)
+        budgets = {"budgets": [{"period": "month", "usd": 200}]}
+        put = admin.put(f"/api/v1/accounts/{name}/budgets", json=budgets).json()
+        assert {one["period"] for one in put["budgets"]} == {"month", "total"}
+        assert client.get("/api/v1/credits/balance").json()["balance"] == pytest.approx(1200 - 100 * cost)
+    with made(gateway, account_id=name, admin=True) as treasurer:
+        rows = treasurer.get("/api/v1/credits/transactions").json()
+        assert sum(row["credits"] for row in rows) == pytest.approx(1200 - 100 * cost), "the sum is the balance"
 
 
 def test_transactions_add_up_to_what_was_spent(gateway: Gateway, priced: ScriptedServer, cost: float) -> None:
@@ -326,6 +333,8 @@ def fields_refused() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "/api/v1/keys/generate", {"expires_at": "2020-01-01"}
     yield "/api/v1/keys/generate", {"modes": ["talk"]}
     yield "/api/v1/credits/purchase", {"amount_usd": 0}
+    yield "/api/v1/credits/purchase", {"amount_usd": 1e-12}
+    yield "/api/v1/credits/purchase", {"amount_usd": 5.0, "pack_id": "small"}
     yield "/api/v1/credits/purchase", {"pack_id": "huge"}
     yield "/api/v1/credits/purchase", {}
 

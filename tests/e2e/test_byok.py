@@ -210,6 +210,45 @@ def test_a_provider_that_moved_is_never_sent_the_key(providers: ScriptedServer, 
         assert shown(elsewhere) == [hint(f"Bearer {OWN}")]
 
 
+def refused_bodies() -> Iterator[Any]:
+    yield {"keys": {"primary": OWN, "backup": ""}}
+    yield {"keys": {"openai": OWN, "anthropic": [OWN]}}
+    yield {"keys": {"openai": [OWN]}}
+    yield {"keys": {"openai": {"key": OWN}}}
+    yield {"keys": [OWN]}
+    yield {"keys": OWN}
+    yield {"keys": {"openai": OWN * 200}}
+    yield {"keys": {"openai": f"{OWN} {OWN}"}}
+    yield {"keys": {OWN: "openai"}}
+    yield {"keys": {OWN: ""}}
+    yield {"openai": OWN}
+    yield {"keys": {"openai": OWN}, OWN: 1}
+    yield {OWN: "openai"}
+    yield [OWN]
+    yield OWN
+
+
+def test_no_refusal_repeats_what_may_be_a_key(gateway: Gateway, accounts: tuple[httpx.Client, httpx.Client]) -> None:
+    first, _ = accounts
+    for body in refused_bodies():
+        answer = first.put("/api/v1/settings/keys", json=body)
+        assert answer.status_code == 422, answer.text
+        assert "canary" not in answer.text, body
+    number = first.put("/api/v1/settings/keys", content=b'{"keys": {"openai": 55501234}}')
+    assert (number.status_code, "5550" in number.text) == (422, False)
+    cut = first.put("/api/v1/settings/keys", content=f'{{"keys": {{"openai": "{OWN}'.encode())
+    assert (cut.status_code, "canary" in cut.text) == (400, False)
+    assert "canary" not in first.delete(f"/api/v1/settings/keys/{OWN}").text
+    near = first.put("/api/v1/settings/keys", json={"keys": {"opnai": OWN}}).json()
+    assert ("openai" in near["error"], near["param"]) == (True, "keys")
+    unknown = first.put("/api/v1/settings/keys", json={"openai": OWN}).json()
+    assert unknown["error"] == "body: unknown field; known: keys"
+    assert gateway.key is not None
+    with gateway.client() as admin:
+        lost = admin.delete("/api/v1/keys/revoke", params={"id": f"{gateway.key[:-1]}z"})
+        assert (lost.status_code, gateway.key[:20] in lost.text) == (404, False)
+
+
 def test_rows_that_were_tampered_with_open_to_nothing(providers: ScriptedServer, tmp_path: Path) -> None:
     """Whoever can write to the database can still not send a key elsewhere, nor use it for another account."""
     with (

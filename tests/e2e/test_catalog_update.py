@@ -69,6 +69,13 @@ def test_a_mistake_is_one_line(config: Path, tmp_path: Path, arguments: tuple[st
     assert says in line
 
 
+def test_a_price_below_zero_is_refused(config: Path, tmp_path: Path) -> None:
+    done = llmwise("catalog", "update", "--config", str(config), "--file", str(newer(tmp_path, -1)), "--apply")
+    assert done.returncode == 1
+    assert "openai gpt-5.2: the price of input is below zero" in done.stderr
+    assert not (tmp_path / "own.json").exists()
+
+
 def test_offline_says_what_to_do_and_applying_needs_a_place(tmp_path: Path) -> None:
     plain = write_config(tmp_path / "llmwise.toml", {"providers": {"openai": {}}})
     unreachable = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}

@@ -92,6 +92,16 @@ def test_a_database_that_can_t_be_used_is_one_line(tmp_path: Path) -> None:
         assert "llmwise.db" in line
 
 
+def test_a_spool_that_can_t_be_used_is_one_line_and_uses_up_no_key(tmp_path: Path) -> None:
+    (tmp_path / "llmwise.db-spool").write_text("a file where a folder belongs")
+    file = write_config(tmp_path / "llmwise.toml", PLAYED)
+    done = here("serve", "--port", "0", "--config", str(file))
+    assert done.exit_code == 1
+    (line,) = done.stderr.splitlines()
+    assert "the spool can't be opened" in line
+    assert done.stdout == "", "no key was made"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -418,6 +418,37 @@ def test_the_answers_grow_side_by_side_on_a_terminal(gateway: Gateway, mock: Scr
     assert answers.count("Scripted and fine.") >= 2
 
 
+STEERING = "plain \x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b1m\rover\x7f\tand\nnext"
+
+
+def on_a_terminal(gateway: Gateway, *words: str) -> str:
+    """What a command shows on a terminal that is its standard output and error at once."""
+    terminal, ours = os.openpty()
+    environ = environment(LLMWISE_BASE_URL=gateway.url, LLMWISE_API_KEY=gateway.key or "", TERM="xterm", COLUMNS="120")
+    with subprocess.Popen([*LLMWISE, *words], stdout=ours, stderr=ours, env=environ) as process:
+        os.close(ours)
+        shown = b""
+        with suppress(OSError):  # what reading from a terminal that nobody writes to any more raises
+            while piece := os.read(terminal, 65536):
+                shown += piece
+        os.close(terminal)
+        assert process.wait(10) == 0, shown
+    return shown.decode()
+
+
+@pytest.mark.parametrize("panel", [True, False], ids=["compare", "chat"])
+def test_an_answer_does_not_steer_the_terminal(gateway: Gateway, mock: ScriptedServer, panel: bool) -> None:
+    play(mock, DOWN, defaults={"text": STEERING})
+    models = ["-m", MODELS[1], "-m", MODELS[2]] if panel else ["-m", MODELS[1]]
+    words = ["compare" if panel else "chat", "What is up?", *models]
+    shown = on_a_terminal(gateway, *words)
+    assert "plain [31mred[0m ]0;title 1mover\tand\r\nnext" in shown
+    for control in ("\x1b[31mred", "\x1b]0;", "\x07", "\x9b", "\rover", "\x7f"):
+        assert control not in shown
+    environ = {"LLMWISE_BASE_URL": gateway.url, "LLMWISE_API_KEY": gateway.key or ""}
+    assert STEERING.replace("\r", "\n") in command(*words, environ=environ).stdout, "a pipe has it as it is"
+
+
 def test_the_command_wants_two_models_and_a_question(gateway: Gateway) -> None:
     environ = {"LLMWISE_BASE_URL": gateway.url, "LLMWISE_API_KEY": gateway.key or ""}
     done = command("compare", "What is up?", "-m", "gpt-5.2", environ=environ)

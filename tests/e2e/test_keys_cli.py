@@ -1,5 +1,8 @@
 """`llmwise keys`: what it is told is what a gateway keeps to."""
 
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -61,12 +64,23 @@ def test_a_rotated_key_works_with_both_secrets_and_after_the_grace_with_one(gate
     assert "old secret         none" in keys(gateway.config, "show", "rotated")
 
 
+@pytest.mark.parametrize(("expires", "seconds"), [("90s", 90), ("2m", 120)])
+def test_a_key_may_be_made_for_seconds(tmp_path: Path, expires: str, seconds: int) -> None:
+    config = tmp_path / "llmwise.toml"
+    config.write_text('[storage]\nurl = "sqlite:///a.db"\n')
+    before_s = time.time()
+    assert llmwise("keys", "create", "--config", str(config), "--name", "k", "--expires", expires).returncode == 0
+    with closing(sqlite3.connect(tmp_path / "a.db")) as db:
+        ((expires_at_ms,),) = db.execute("SELECT expires_at_ms FROM keys").fetchall()
+    assert seconds - 1 <= expires_at_ms / 1000 - before_s <= seconds + 60
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (("--budget", "5/dya"), "write USD and a period"),
         (("--budget", "-5"), "write USD and a period"),
-        (("--expires", "soon"), "30d"),
+        (("--expires", "soon"), "90s, 30m, 12h, 30d"),
         (("--expires", "2020-01-01"), "is past"),
         (("--modes", "talk"), "chat, compare, blend, judge"),
         (("--models", " , "), "names nothing"),

@@ -51,6 +51,14 @@ def test_the_report_recommends_the_cheaper_model_where_it_answers_as_well(client
     assert client.get(f"{O}/snapshots", params={"goal": "latency"}).json()["items"] == []
 
 
+def test_a_model_with_too_few_calls_is_nowhere_in_the_report(client: httpx.Client, taught: str) -> None:
+    some = client.get(f"{O}/report", params={"goal": "cost", "min_calls_per_model": 65}).json()
+    assert [row["model"] for row in some["models"]] == ["claude-sonnet-4.5"]
+    assert {task["primary"] for task in some["tasks"]} == {"claude-sonnet-4.5"}
+    none = client.get(f"{O}/report", params={"goal": "cost", "min_calls_per_model": 1_000_000}).json()
+    assert (none["models"], none["tasks"], none["recommended"], none["enough"]) == ([], [], None, False)
+
+
 def test_an_adopted_policy_decides_and_is_returned_from(client: httpx.Client, taught: str) -> None:
     code = "Write a Python function that adds two numbers and returns the result.\n```python\ndef add(a, b):\n```"
     before = ask(client, code, model="auto", optimization_goal="cost")
@@ -97,7 +105,10 @@ def test_a_canary_decides_for_its_share_of_conversations(client: httpx.Client, t
         arms.append((told["trial"]["arm"], answer["auto_strategy"]))
         assert number < 12
     assert set(arms) == {("canary", "historical_optimization"), ("control", "heuristic_routing")}
-    client.request("DELETE", f"{O}/trial")
+    assert client.post(f"{O}/policies/{taught}/adopt", json={"guard_days": 7}).json()["trial"] is None
+    client.post(f"{O}/return")
+    events = [event["what"] for event in client.get(f"{O}/policies").json()["events"]]
+    assert (events[0], {*events[1:3]}, events[3]) == ("given_back", {"adopted", "ended"}, "canary")
 
 
 def test_the_policys_settings_hold_and_can_be_sent_back(client: httpx.Client) -> None:
@@ -177,6 +188,9 @@ BAD: list[tuple[str, str, dict[str, Any] | None, int, str, str | None]] = [
     ("POST", "/api/v1/feedback", {"request_id": "req_none", "score": 1}, 404, "not_found", None),
     ("POST", "/api/v1/feedback", {"request_id": "req_none", "score": 2}, 422, "validation_error", "score"),
     ("POST", "/api/v1/feedback", {"request_id": "req_none"}, 422, "validation_error", "score"),
+    ("POST", "/api/v1/feedback", {"request_id": "r", "comment": "a\0b"}, 422, "validation_error", "comment"),
+    ("POST", f"{O}/rerun", {"judge": "a\0b", "max_usd": 1}, 422, "validation_error", "judge"),
+    ("POST", f"{O}/test-suites", {"name": "a\0b"}, 422, "validation_error", "name"),
     ("POST", "/api/v1/feedback", {"request_id": "r", "score": 1, "thumbs": "up"}, 422, "validation_error", "thumbs"),
     ("POST", "/api/v1/feedback", {"request_id": "r", "regenerate": False}, 422, "validation_error", "regenerate"),
     ("GET", "/api/v1/route/explain/req_none", None, 404, "not_found", None),
@@ -203,14 +217,20 @@ def plain(gateway: Gateway) -> Iterator[httpx.Client]:
 
 def test_a_plain_key_reads_its_own_and_changes_nothing(client: httpx.Client, plain: httpx.Client, taught: str) -> None:
     assert plain.get(f"{O}/report").json()["requests"] == 0
+    told = plain.get(f"{O}/policies").json()
+    assert (told["items"][0]["version"], told["items"][0]["tasks"]) == (taught, {"code": "deepseek-v3"})
+    assert told["events"] == [], "who changed what and why is an administrator's"
     for method, path in (
+        ("GET", f"{O}/policies/{taught}"),
+        ("GET", f"{O}/trial"),
+        ("GET", f"{O}/alerts"),
         ("PUT", f"{O}/policy"),
         ("POST", f"{O}/evaluate"),
         ("POST", f"{O}/policies/{taught}/adopt"),
         ("POST", f"{O}/return"),
         ("DELETE", f"{O}/trial"),
     ):
-        response = plain.request(method, path, json={} if method != "DELETE" else None)
+        response = plain.request(method, path, json={} if method in ("PUT", "POST") else None)
         assert (response.status_code, response.json()["code"]) == (403, "forbidden"), path
     other = ask(client, model="gpt-5.2")["id"]
     assert plain.get(f"/api/v1/route/explain/{other}").status_code == 404

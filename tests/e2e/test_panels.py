@@ -7,13 +7,13 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from threading import Thread
 from time import sleep
 from typing import Any
 
 import anthropic
 import httpx
 import openai
-import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -275,6 +275,18 @@ def test_the_history_says_what_was_charged_and_not_what_it_cost(client: httpx.Cl
     assert listed["credits_charged"] == done["credits_charged"]
 
 
+def test_empty_answers_of_all_cost_the_caller_nothing_and_the_history_says_who_pays(
+    client: httpx.Client, mock: ScriptedServer
+) -> None:
+    play(mock, defaults={"text": " "})
+    failed = client.post(BLEND, json=asked(models=PAIR, stream=False))
+    assert (failed.json()["code"], failed.json()["refunded"]) == ("all_failed", True)
+    record = history(client, failed.headers["x-request-id"])
+    assert (record["cost"] > 0, record["credits_charged"]) == (True, 0)
+    paid = [(attempt["outcome"], attempt["paid_by"]) for attempt in record["attempt_list"]]
+    assert paid == [("complete", "operator")] * 2
+
+
 def test_the_tokens_of_a_composed_model_are_estimated(gateway: Gateway, client: httpx.Client) -> None:
     counting = anthropic.Anthropic(api_key=gateway.key, base_url=gateway.url, max_retries=0)
     assert counting.messages.count_tokens(model="blend:consensus", messages=QUESTION).input_tokens > 0  # type: ignore[arg-type]  # a message
@@ -464,14 +476,47 @@ def test_a_composed_model_is_a_model_in_every_dialect(
         messages: Any = QUESTION
         completion = official.chat.completions.create(model="blend:consensus", messages=messages)
         assert completion.choices[0].message.content == TEXT
-        chunks = official.chat.completions.create(model="blend:consensus", messages=messages, stream=True)
+        chunks = list(official.chat.completions.create(model="blend:consensus", messages=messages, stream=True))
         assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == TEXT
+        assert {completion.model, *(chunk.model for chunk in chunks)} == {"blend:consensus"}
+        assert completion.model_extra is not None
+        assert completion.model_extra["llmwise"]["model"] == "gemini-3-flash"
+        several = official.chat.completions.create(model="blend:consensus", messages=messages, n=2)
+        assert several.model == "blend:consensus"
         assert {"blend:consensus", "blend:varied", "cascade:default"} <= {model.id for model in official.models.list()}
     with anthropic.Anthropic(api_key=gateway.key, base_url=gateway.url, max_retries=0) as claude:
         message = claude.messages.create(model="blend:consensus", messages=messages, max_tokens=99)
         assert message.content[0].text == TEXT  # type: ignore[union-attr]  # a text block
+        assert message.model == "blend:consensus"
         with claude.messages.stream(model="blend:consensus", messages=messages, max_tokens=99) as stream:
             assert stream.get_final_text() == TEXT
+            assert stream.get_final_message().model == "blend:consensus"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_blend_keeps_the_form_that_was_asked_for_or_fails(
+    client: httpx.Client, mock: ScriptedServer, stream: bool
+) -> None:
+    """One source is down, and the other's words are no JSON: the synthesizer puts them into it, and nobody else."""
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    body = {
+        "model": "blend:consensus",
+        "messages": QUESTION,
+        "stream": stream,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "city", "strict": True, "schema": schema}},
+    }
+    play(mock, DOWN, models={**WORDS, FLASH: {"text": '{"city": "Sydney"}'}})
+    answered = client.post("/v1/chat/completions", json=body)
+    assert answered.status_code == 200
+    if stream:
+        texts = [c["delta"].get("content") or "" for one in events_of(answered.content) for c in one["choices"]]
+    else:
+        texts = [answered.json()["choices"][0]["message"]["content"]]
+    assert json.loads("".join(texts)) == {"city": "Sydney"}
+    play(mock, DOWN, {**DOWN, "model": FLASH}, {**DOWN, "model": SONNET, "nth": "2-"}, models=WORDS)
+    failed = client.post("/v1/chat/completions", json=body)
+    assert failed.status_code >= 500 or "error" in events_of(failed.content)[-1]
+    assert "Sydney" not in failed.text
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -641,26 +686,74 @@ def test_on_a_terminal_the_sources_stand_beside_the_answer(gateway: Gateway, moc
 # --- a slow reader ---
 
 
+class Endless:
+    """A provider whose answers have no end. `sent` is what it could send of them, in bytes, `going` how many go on."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.going = 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                Thread(target=self._answer, args=self._listening.accept()[:1], daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        choice = {"index": 0, "delta": {"content": "x" * 4000}, "finish_reason": None}
+        chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "x", "choices": [choice]}
+        frame = b"data: " + json.dumps(chunk).encode() + b"\n\n"
+        self.going += 1
+        with connection, suppress(OSError):  # the gateway has left
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+            while True:
+                connection.sendall(frame)
+                self.sent += len(frame)
+        self.going -= 1
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Endless, Gateway]]:
+    provider = Endless()
+    tree = settings(provider.url)
+    tree["models"] += [{"id": name, "provider": "openai"} for name in MORE]
+    with running(tmp_path_factory.mktemp("endless"), tree) as gateway:
+        yield provider, gateway
+    provider.close()
+
+
 @pytest.mark.parametrize("path", ["/api/v1/compare", JUDGE])
 def test_a_reader_of_1_kb_a_second_slows_the_models_and_fills_no_memory(
-    gateway: Gateway, mock: ScriptedServer, path: str
+    endless: tuple[Endless, Gateway], path: str
 ) -> None:
-    """Each model has 10 MB to say; between it and the reader are a few socket buffers and 32 batches."""
-    play(mock, defaults={"text": " ".join(["x" * 4000] * 2500)})
-    fields = contest() if path == JUDGE else {"models": [*THREE, "gemini-3-flash", *MORE]}
+    """Between models without end and the reader are 32 batches and the system's socket buffers, of a few MB each. Once
+    these are full, nothing more is taken from any model."""
+    provider, gateway = endless
+    models = MORE[:3]
+    fields = contest(contestants=models) if path == JUDGE else {"models": models}
     body = json.dumps(asked(**fields)).encode()
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {gateway.key}\r\ncontent-length: {len(body)}"
-    serving = psutil.Process(gateway.process.pid)
     host, port = gateway.url.removeprefix("http://").split(":")
+    before = provider.sent
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((host, int(port)))
         connection.sendall(head.encode() + b"\r\ncontent-type: application/json\r\n\r\n" + body)
-        seen: list[int] = []
-        for tenth in range(40):
+        taken = seen = unchanged = 0
+        while unchanged < 10:
             assert connection.recv(100), "the stream goes on"
-            if tenth >= 15:
-                seen.append(serving.memory_info().rss)
+            assert taken < 60_000_000, "the models are held back"
+            taken = provider.sent - before
+            unchanged = unchanged + 1 if taken == seen else 0
+            seen = taken
             sleep(0.1)  # the reader's pace, and nothing that is waited for
-    assert max(seen) - seen[0] < 2 << 20, "flat once the buffers are full"
-    wait_for(lambda: not any(_runs(entry) for entry in mock.requests), 10, lambda: "a provider was left writing")
+        assert provider.going == len(models)
+    wait_for(lambda: provider.going == 0, 10, lambda: "a provider was left writing")

@@ -97,6 +97,9 @@ def test_with_zero_retention_no_text_is_anywhere(
     said = first.put("/api/v1/settings/privacy", json={"zero_retention_mode": True}).json()
     assert (said["zero_retention_mode"], said["effective_within_s"]) == (True, 5.0)
     ask_everything(first, mock)
+    talk = first.post("/api/v1/conversations", json={"title": f"On {CANARY}"}).json()
+    renamed = first.patch(f"/api/v1/conversations/{talk['id']}", params={"title": f"Of {CANARY}"}).json()
+    assert (talk["title"], renamed["title"]) == (None, None)
     history = first.get("/api/v1/history").json()
     assert history["total"] >= 20, "recorded, without their texts"
     assert {(item["prompt"], item["answer"]) for item in history["items"]} == {(None, None)}

@@ -99,7 +99,11 @@ def test_the_answers_carry_a_policy_that_is_replayed_adopted_and_asked_again(
     assert found["cost_nanousd"]["change"]["value"] < 0
     assert found["quality"]["was"]["value"] == pytest.approx(0.6)
     assert found["quality"]["change"]["value"] == pytest.approx(0)
+    assert found["overall"]["cost_nanousd"]["value"] == pytest.approx(found["cost_nanousd"]["change"]["value"])
     assert found["proposal"] is None
+    broke = rerun(gateway, sample_size=10, max_usd=0.000001)
+    assert (broke["asked"], broke["unasked"], broke["quality"], broke["overall"]) == (0, 10, None, None)
+    assert "No estimate: of 10" in " ".join(broke["notes"])
 
 
 def test_the_limit_on_the_cost_is_kept_and_what_had_no_room_is_said(rig: Rig, asked_again: dict[str, Any]) -> None:
@@ -162,10 +166,12 @@ def test_the_command_line_asks_again_within_its_limit(rig: Rig, tmp_path: Path) 
 
     said = cli("--rerun", "55", "--max-cost", "1", "--judge", JUDGE, "--model", "deepseek-v3")
     assert "55 of 55 questions asked again for $0." in said
+    assert "stay as they are" not in said
     version = said.partition("proposed: ")[2].split()[0]
     assert f"{QUESTIONS} of {QUESTIONS} requests planned anew" in cli(version)
     again = cli(version, "--rerun", "5", "--max-cost", "1", "--judge", JUDGE)
     assert "USD a request: " in again
     assert "quality: 0.600 -> 0.600" in again
+    assert "quality: +0.000 (" in again.partition("of those asked again")[2]
     assert "--max-cost" in cli("--rerun", "5", fails=True)
     assert "belong to --rerun" in cli("--judge", JUDGE, fails=True)

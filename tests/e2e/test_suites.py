@@ -95,7 +95,7 @@ def test_a_run_stops_at_its_limit(client: httpx.Client, mock: ScriptedServer) ->
 def test_a_template_fills_a_suite_and_a_change_makes_a_version(client: httpx.Client, mock: ScriptedServer) -> None:
     templates = client.get(f"{O}/test-templates").json()["items"]
     for template in templates:
-        made = client.post(f"{O}/test-suites", json={"template": template["id"]}).json()
+        made = client.post(f"{O}/test-suites", json={"template": template["id"], "judge": "gpt-5.2"}).json()
         assert (made["name"], made["models"], made["version"]) == (template["name"], ["auto"], 1)
     changed = client.put(f"{O}/test-suites/{made['id']}", json={"threshold": 0.5}).json()
     assert (changed["threshold"], changed["version"], changed["name"]) == (0.5, 2, made["name"])
@@ -149,6 +149,73 @@ def test_a_schedule_runs_when_it_is_due_and_a_restart_keeps_it(tmp_path_factory:
             assert row["next_run_at_ms"] > time.time() * 1000
             off = client.put(f"{O}/regression-schedules/{schedule['id']}", json={"enabled": False}).json()
             assert off["next_run_at_ms"] is None
+
+
+def test_only_its_maker_and_administrators_change_what_runs_in_its_name(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """What a key may not ask itself it must not have asked by a schedule of somebody with more rights."""
+    import sqlite3
+
+    folder = tmp_path_factory.mktemp("rights")
+    with (
+        scripted({"defaults": {"text": "hello 123"}}) as mock,
+        running(folder, settings(mock.url)) as gateway,
+        gateway.client() as admin,
+    ):
+        body = {"name": "bound", "models": ["deepseek-v3"], "modes": ["chat"]}
+        bound = admin.post("/api/v1/keys/generate", json=body).json()["key"]
+        its = suite(admin, models=["deepseek-v3"])
+        path = f"{O}/test-suites/{its['id']}"
+        planned = admin.post(f"{O}/regression-schedules", json={"suite_id": its["id"]}).json()
+        schedule = f"{O}/regression-schedules/{planned['id']}"
+        body = {"name": "no chat", "modes": ["compare"]}
+        with gateway.client(admin.post("/api/v1/keys/generate", json=body).json()["key"]) as other:
+            assert other.post(f"{path}/run").json()["code"] == "mode_not_allowed"
+        with gateway.client(bound) as other:
+            assert other.get(f"{O}/test-suites").json()["total"] == 1, "an account reads its own"
+            for method, where in (("PUT", path), ("PUT", schedule), ("POST", f"{schedule}/run")):
+                refused = other.request(method, where, json={})
+                assert (refused.status_code, refused.json()["code"]) == (403, "forbidden"), where
+            run = other.post(f"{path}/run", json={"models": ["gpt-5.2"]}).json()
+            assert run["models"][0]["errors"] == len(CASES), "by its own rights"
+            mine = suite(other, models=["deepseek-v3"])
+            assert other.put(f"{O}/test-suites/{mine['id']}", json={"threshold": 0.5}).status_code == 200
+            own = other.post(f"{O}/regression-schedules", json={"suite_id": mine["id"]}).json()
+            # An administrator takes it over, and then it is changed behind the administrator's back.
+            body = {"suite_id": mine["id"]}
+            refused = admin.post(f"{O}/regression-schedules", json=body)
+            assert (refused.status_code, refused.json()["code"]) == (409, "suite_changed")
+            assert admin.put(f"{O}/test-suites/{mine['id']}", json={}).status_code == 200
+            taken = admin.post(f"{O}/regression-schedules", json=body).json()
+            assert other.post(f"{O}/regression-schedules/{own['id']}/run", json={}).json()["status"] == "passed"
+            other.put(f"{O}/test-suites/{mine['id']}", json={"models": ["gpt-5.2"]})
+        with sqlite3.connect(folder / "llmwise.db") as database:
+            ids = (own["id"], taken["id"])
+            database.execute(
+                "UPDATE documents SET body = json_set(body, '$.next_run_at_ms', 1) WHERE id IN (?, ?)", ids
+            )
+        database.close()
+
+        def rows() -> dict[str, Any]:
+            found = admin.get(f"{O}/regression-schedules").json()["items"]
+            return {row["id"]: row for row in found}
+
+        wait_for(lambda: all(rows()[id]["last_run_at_ms"] for id in ids), 30, lambda: str(rows()))
+        assert rows()[taken["id"]]["last_error"].startswith("suite_changed")
+        wait_for(lambda: rows()[own["id"]]["last_status"] == "failed", 30, lambda: str(rows()))
+        runs = admin.get(f"{O}/test-runs").json()["items"]
+        assert next(run for run in runs if run["schedule_id"] == own["id"])["models"][0]["errors"] == len(CASES)
+
+
+def test_a_check_by_a_judge_needs_one(client: httpx.Client) -> None:
+    cases = [{"prompt": "Write.", "checks": [{"type": "judge", "value": "Polite."}]}]
+    refused = client.post(f"{O}/test-suites", json={"name": "x", "cases": cases})
+    assert (refused.status_code, refused.json()["param"]) == (422, "cases[0].checks[0]")
+    made = suite(client, cases=cases, judge="gpt-5.2")
+    assert client.put(f"{O}/test-suites/{made['id']}", json={"judge": None}).status_code == 422
+    own = [{"prompt": "Write.", "checks": [{"type": "judge", "value": "Polite.", "judge": "gpt-5.2"}]}]
+    assert client.put(f"{O}/test-suites/{made['id']}", json={"judge": None, "cases": own}).status_code == 200
 
 
 CASE = CASES[0]
@@ -208,7 +275,9 @@ def test_what_is_wrong_is_said_with_a_code_and_the_field(
     [
         ({"cron": "every day"}, "invalid_cron", "cron"),
         ({"cron": "0 0 31 2 *"}, "invalid_cron", "cron"),
-        ({"cron": "* * *"}, "validation_error", "cron"),
+        ({"cron": "* * *"}, "invalid_cron", "cron"),
+        ({"cron": "@daily"}, "invalid_cron", "cron"),
+        ({"cron": "* * * * * *"}, "invalid_cron", "cron"),
         ({"timezone": "Mars/Olympus"}, "invalid_timezone", "timezone"),
         ({"timezone": "../etc/passwd"}, "invalid_timezone", "timezone"),
     ],

@@ -163,8 +163,10 @@ def check_sums(case: Case, record: RequestRecord, attempts: Sequence[AttemptReco
             assert attempt.cost_nanousd == cost(tokens, rate), "priced by its own model, not at all without a price"
         else:
             assert not attempt.cost_nanousd
+        if attempt.outcome == "timeout" and attempt.ttft_ms is not None:
+            assert used, "the provider was at work"
         if attempt.usage_estimated:
-            assert TERMS[attempt.outcome].estimate
+            assert TERMS[attempt.outcome].estimate != "never"
         unknown |= rate is None and used
         known += attempt.cost_nanousd or 0
     assert record.cost_nanousd == (None if unknown else known)

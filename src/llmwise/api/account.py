@@ -17,6 +17,13 @@ def with_account(body: bytes, ledger: Ledger) -> bytes:
     return body.rstrip()[:-1] + b',"llmwise":' + _encode(account(ledger)) + b"}"
 
 
+def model_of(ledger: Ledger) -> str:
+    """The model that an answer names: the one that answered. A composed model is named as it was asked, as its stream
+    is, which begins before it is known who writes; `account` says who wrote."""
+    plan, final = ledger.plan, ledger.final
+    return plan.attempts[0].target.id if plan.composed or final is None else final.model
+
+
 def account(ledger: Ledger) -> dict[str, Any]:
     """Who answered, at what cost, by which way, with what lost. Only for a request that has ended."""
     record = ledger.record

@@ -47,7 +47,8 @@ class Route(Struct, frozen=True):
     """One row of the route table. Exactly one of `handler` (framed) and `hot` (a plain ASGI callable) is set.
 
     `answer` is the type of a successful JSON answer, for the OpenAPI document, or a media type for anything else; a
-    tuple: one of these types. `upload` says what the handler itself reads from the request, as it is.
+    tuple: one of these types. `secret`: nothing of its body is repeated in an error. `upload` says what the handler
+    itself reads from the request, as it is.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -61,6 +62,7 @@ class Route(Struct, frozen=True):
     query: type[Struct] | None = None
     body: type[Struct] | None = None
     body_optional: bool = False
+    secret: bool = False
     upload: str | None = None
     stream: bool = False
     dialect: Literal["native", "openai", "anthropic", "operations"] = "native"
@@ -117,7 +119,7 @@ class Framed:
         if self._decoder is not None:
             raw = await read_body(services, scope, receive)
             if raw.strip() or not self._route.body_optional:
-                body = decode(self._decoder, raw)
+                body = decode(self._decoder, raw, secret=self._route.secret)
         return Call(
             services=services,
             key=caller.key if caller is not None else None,

@@ -130,13 +130,15 @@ def _too_slow(services: Services) -> BodyTimeout:
     return BodyTimeout(f"the body did not come within {services.edge.body_read_s:g} s ([server] body_read_s)")
 
 
-def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
-    """A body as its struct. Raises `InvalidJSON`, or `Unprocessable` naming the field, the value and what to do."""
+def decode(decoder: "msgspec.json.Decoder[T]", body: bytes, *, secret: bool = False) -> T:
+    """A body as its struct. Raises `InvalidJSON`, or `Unprocessable` naming the field, the value and what to do; of a
+    `secret` body nothing is repeated."""
     try:
         try:
             return decoder.decode(body)
         except msgspec.ValidationError as error:
-            raise _unfit(str(error), body, decoder.type) from error
+            unfit = _unfit_secret(str(error), decoder.type) if secret else _unfit(str(error), body, decoder.type)
+            raise unfit from error
     except RecursionError:
         raise InvalidJSON("the JSON is nested too deeply", code="json_too_deep") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -172,6 +174,14 @@ def _unfit(message: str, body: bytes, type_: object) -> Unprocessable:
     else:
         text = f"{wrong.path or 'body'} = {shown(value)}: {wrong.what}"
     return Unprocessable(text, param=wrong.path or None)
+
+
+def _unfit_secret(message: str, type_: object) -> Unprocessable:
+    """Without values, and without names other than the struct's own: a key may stand where a name belongs."""
+    wrong, known = misfit(message), fields_at(type_, ())
+    field = next((key for key in (*wrong.keys[:1], wrong.missing) if key in known), None)
+    what = f"unknown field; known: {', '.join(known)}" if wrong.unknown else wrong.what
+    return Unprocessable(f"{field or 'body'}: {what}", param=None if field is None else str(field))
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:

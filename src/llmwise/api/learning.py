@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
@@ -13,8 +13,9 @@ from llmwise.api.services import Services
 from llmwise.domain.requests import Goal
 from llmwise.insights.bounded import Asked, NothingToLearn, asked_of, bound
 from llmwise.insights.dataset import Judged, Row, is_own, rows
-from llmwise.insights.estimate import Estimates, estimate
-from llmwise.insights.policy import GUARD_POINTS, Policy, joined, recommend, today_of
+from llmwise.insights.estimate import ENOUGH, Estimates, estimate
+from llmwise.insights.offpolicy import LEAST_PROPENSITY
+from llmwise.insights.policy import GUARD_POINTS, MAJORITY, Policy, joined, recommend, today_of
 from llmwise.insights.quality import judged_by, qualities, told_of
 from llmwise.insights.shadow import insight_of
 from llmwise.routing.classifier import classify
@@ -28,6 +29,9 @@ MOST_REQUESTS = 100_000
 """The newest so many are learned from: a minute's work, and more than any interval needs."""
 
 DAY_MS = 86_400_000
+
+NO_NUL = "^[^\\x00]*$"
+"""Of names and comments: PostgreSQL's text has no NUL, and nobody means one."""
 
 
 class Logs(Struct, frozen=True):
@@ -102,19 +106,17 @@ async def whole(services: Services, days: float, policy: Policy) -> Policy:
     since_ms = now_ms - round(days * DAY_MS)
     told = told_of(await services.store.signals_since(since_ms))
     asked: list[Asked] = []
-    counts: Counter[str] = Counter()
     async for one in services.store.stream(since_ms, now_ms + 1, texts=True):
         decision = insight_of(one.request.insight).auto
         judged = Judged(told.get(one.request.id), None if decision is None else decision.propensity)
         found = asked_of(one.request, one.attempts, judged)
         if found is not None:
             asked.append(found)
-            counts.update(found.chances)
         if len(asked) >= MOST_BOUNDED:
             break
-    if not counts:
+    if not asked:
         return policy
-    today = max(counts, key=lambda model: (counts[model], model))
+    today = reference_of(asked)
     points = services.steering.control.settings.guard_points
     try:
         bounded = await asyncio.to_thread(
@@ -123,6 +125,25 @@ async def whole(services: Services, days: float, policy: Policy) -> Policy:
     except NothingToLearn:
         return policy
     return joined(policy, bounded)
+
+
+def reference_of(asked: Sequence[Asked]) -> str:
+    """Whom a policy for all of `asked` is compared with: the model that answered most of them, if that is `MAJORITY`.
+    Where today is a mix, the best of those with enough answers: whoever is as good as that is no worse than the mix."""
+    firsts = Counter(next(iter(one.seen.outcomes)) for one in asked)
+    most, count = max(firsts.items(), key=lambda item: (item[1], item[0]))
+    if count >= MAJORITY * len(asked):
+        return most
+    known: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for one in asked:
+        for model, outcome in one.seen.outcomes.items():
+            known[model].append((1 / max(one.chances[model], LEAST_PROPENSITY), outcome.quality))
+    means = {
+        model: sum(weight * quality for weight, quality in known[model]) / sum(weight for weight, _ in known[model])
+        for model in firsts
+        if len(known[model]) >= ENOUGH
+    }
+    return max(means, key=lambda model: (means[model], model)) if means else most
 
 
 async def keep(services: Services, policy: Policy) -> None:

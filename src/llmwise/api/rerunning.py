@@ -13,9 +13,10 @@ from llmwise.domain.models import ModelCard
 from llmwise.domain.requests import ChatRequest
 from llmwise.insights.rerun import Grade, Past
 from llmwise.insights.suites import Ask
-from llmwise.orchestration.judge import DEFAULT_CRITERIA, HIGHEST, reading_by
+from llmwise.orchestration.judge import DEFAULT_CRITERIA
 from llmwise.orchestration.material import judging
 from llmwise.orchestration.prompts import BUILT_IN, Prompts
+from llmwise.orchestration.readings import HIGHEST, reading_by
 
 MOST_VERDICT_TOKENS = 1000
 """Of a judge's answer on a pair: it is asked for a sentence or two on each."""
@@ -29,11 +30,13 @@ def pairwise(ask: Ask, judge: ModelCard, prompts: Prompts = BUILT_IN) -> Grade:
         first, *others = answers
         scores: dict[str, list[float]] = defaultdict(list)
         cost = 0
+        different = [model for model in others if answers[first].split() != answers[model].split()]
         for other in others:
-            if answers[first].split() == answers[other].split():
-                # There is nothing to compare: as good as each other, and how good the other pairs say.
+            if other not in different:  # word for word the same: one list of scores for both
                 scores[other] = scores[first]
-                continue
+        # Where all are the same there is nothing to compare, but a pair still says how good they are.
+        for other in different or others[:1]:
+            shown = (question, answers[first], answers[other])
             for pair in ((first, other), (other, first)):
                 request = judging(
                     ChatRequest(judge.id, (Message("user", (Text(question),)),)),
@@ -45,13 +48,11 @@ def pairwise(ask: Ask, judge: ModelCard, prompts: Prompts = BUILT_IN) -> Grade:
                 system, asked = (message.text for message in request.messages)
                 said = await ask(judge.id, system, asked, MOST_VERDICT_TOKENS)
                 cost += said.cost_nanousd or 0
-                reading = None if said.error is not None else reading_by(said.text, pair)
+                reading = None if said.error is not None else reading_by(said.text, pair, shown)
                 if reading is None:
                     return {}, cost
                 for model, score in zip(reading.order, reading.scores, strict=True):
                     scores[model].append(score / HIGHEST)
-        if not scores[first]:  # all the same, word for word
-            return dict.fromkeys(answers, 1.0), cost
         return {model: sum(given) / len(given) for model, given in scores.items()}, cost
 
     return grade

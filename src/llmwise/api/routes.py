@@ -266,6 +266,7 @@ ROUTES: tuple[Route, ...] = (
         provider_keys.ProviderKeys,
         provider_keys.save,
         body=provider_keys.KeysBody,
+        secret=True,
     ),
     Route(
         "DELETE",
@@ -389,6 +390,7 @@ ROUTES: tuple[Route, ...] = (
         "Models that became slower, dearer or worse.",
         optimization.AlertList,
         optimization.alerts,
+        access="admin",
         query=optimization.AlertsQuery,
     ),
     Route(
@@ -423,6 +425,7 @@ ROUTES: tuple[Route, ...] = (
         "One version, whole.",
         Policy,
         policies.one_version,
+        access="admin",
     ),
     Route(
         "POST",
@@ -454,7 +457,14 @@ ROUTES: tuple[Route, ...] = (
         body=policies.ReturnBody,
         body_optional=True,
     ),
-    Route("GET", f"{NATIVE}/optimization/trial", "What the trial says so far.", policies.TrialAnswer, policies.trial),
+    Route(
+        "GET",
+        f"{NATIVE}/optimization/trial",
+        "What the trial says so far.",
+        policies.TrialAnswer,
+        policies.trial,
+        access="admin",
+    ),
     Route(
         "DELETE", f"{NATIVE}/optimization/trial", "End the trial.", policies.InForce, policies.end_trial, access="admin"
     ),

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from llmwise.app import catalog_of
 from llmwise.cli.failing import ConfigOption, fail, user_errors
 from llmwise.config import load
+from llmwise.insights.audit import anthropic_usage, litellm_spend, openai_batch, openai_usage, requests_jsonl
 from llmwise.insights.audit.files import Input, Unreadable
 from llmwise.insights.audit.importer import Imported, Reading, basename, digest_of, in_order
 from llmwise.insights.audit.openai_batch import Pairing
@@ -27,6 +28,7 @@ from llmwise.storage import audit
 from llmwise.storage.database import Database
 from llmwise.storage.insights import document
 
+SOURCES = tuple(one.SOURCE for one in (openai_usage, anthropic_usage, litellm_spend, openai_batch, requests_jsonl))
 LONG_BYTES = 4_000_000
 """From this size on a progress bar is shown, on a terminal."""
 
@@ -61,17 +63,48 @@ def import_(
         except Unreadable as error:
             fail(str(error))
     pairing = Pairing()
+    try:  # all are recognised before any is written
+        readings = [Reading(file, prices, pairing, now_ms) for file in in_order(opened)]
+    except Unreadable as error:
+        database.close()
+        fail(f"{error}; nothing was imported" if len(opened) > 1 else str(error))
     results: list[Imported] = []
     with user_errors(), _progress(opened) as progress:
-        for file in in_order(opened):
+        for reading in readings:
             try:
-                results.append(_import_one(database, file, prices, pairing, now_ms, again, progress))
+                results.append(_import_one(database, reading, now_ms, again, progress))
             except Unreadable as error:
                 database.close()
-                fail(str(error))
-    if pairing.end():
-        results[-1] = msgspec.structs.replace(results[-1], unanswered=pairing.end())
+                _tell(results, as_json)
+                fail(f"{error}; what was read of it before is imported, and comes again without harm")
     database.close()
+    _tell(_with_unanswered(results, pairing), as_json)
+
+
+def remove(
+    source: Annotated[str, typer.Argument(help="openai, anthropic, litellm, openai-batch or requests.")],
+    config: ConfigOption = None,
+) -> None:
+    """Forget what was imported of a source. The gateway's own traffic stays; files can be imported again."""
+    if source not in SOURCES:
+        fail(f"{source!r}: nothing is imported as that; there are {', '.join(SOURCES)}")
+    with user_errors():
+        database = Database.open(load(config, secrets=False).storage.url)
+        database.migrate()
+        count = database.write(audit.remove, source)
+    database.close()
+    typer.echo(f"{count:,} rows of {source} removed")
+
+
+def _with_unanswered(results: list[Imported], pairing: Pairing) -> list[Imported]:
+    """Said once, at the last file of a batch: answers may be in any of them."""
+    batches = [at for at, result in enumerate(results) if result.format == openai_batch.SOURCE]
+    if batches:
+        results[batches[-1]] = msgspec.structs.replace(results[batches[-1]], unanswered=pairing.end())
+    return results
+
+
+def _tell(results: list[Imported], as_json: bool) -> None:
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode({"files": results}), indent=2).decode() + "\n")
         return
@@ -119,10 +152,8 @@ def report(
         show_report(found)
 
 
-def _import_one(
-    database: Database, file: Input, prices: Prices, pairing: Pairing, now_ms: int, again: bool, progress: Progress
-) -> Imported:
-    reading = Reading(file, prices, pairing, now_ms)
+def _import_one(database: Database, reading: Reading, now_ms: int, again: bool, progress: Progress) -> Imported:
+    file = reading.file
     digest = digest_of(file.raw)
     if reading.remembered and not again and database.read(audit.file, digest) is not None:
         return Imported(file.name, reading.format.name, reading.format.title, known=True)
@@ -162,10 +193,12 @@ def _say(result: Imported) -> None:
         typer.echo(f"  {result.unpriced:,} have no cost and no known price, which is not free")
     if result.unanswered:
         typer.echo(f"  {result.unanswered:,} questions of a batch without an answer among these files: left out")
+    if result.alike:
+        typer.echo(f"  {result.alike:,} without an id say just what another one says: counted once; give each an id")
     if result.rejected:
-        typer.echo(f"  {result.rejected:,} lines left out:")
+        typer.echo(f"  {result.rejected:,} {'entries' if result.unit == 'entry' else 'lines'} left out:")
         for rejection in result.rejections:
-            typer.echo(f"    line {rejection.line:,}: {rejection.reason}")
+            typer.echo(f"    {result.unit} {rejection.line:,}: {rejection.reason}")
         if result.rejected > len(result.rejections):
             reasons = ", ".join(f"{reason} ({count:,})" for reason, count in result.reasons.items())
             typer.echo(f"    and {result.rejected - len(result.rejections):,} more; in all: {reasons}")

@@ -1,12 +1,10 @@
 """`llmwise blend`: one answer made from those of several models; on a terminal the sources stand beside it."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from llmwise.cli.failing import fail
 from llmwise.cli.panels import (
@@ -22,6 +20,8 @@ from llmwise.cli.panels import (
     say_warnings,
 )
 from llmwise.cli.remote import DEFAULT_URL, KeyOption, UrlOption, gateway
+from llmwise.cli.tables import cell
+from llmwise.cli.terminal import say
 
 
 def blend(
@@ -79,8 +79,7 @@ def blend(
                         board.grow("the answer", event["delta"], event if event.get("done") else None)
                     case _:
                         pass
-    sys.stdout.write("".join(text) + "\n")
-    sys.stdout.flush()
+    say("".join(text) + "\n")
     notes.print(_table(sources, done))
     say_warnings(notes, done)
 
@@ -93,9 +92,9 @@ def _below(answers: dict[str, str], event: dict[str, Any]) -> str:
 def _table(sources: list[dict[str, Any]], done: dict[str, Any]) -> Table:
     table = Table("model", "layer", "took", "cost", "", box=None, header_style="dim", pad_edge=False)
     for one in sources:
-        failed = Text(one["error"], style="red") if "error" in one else ""
-        table.add_row(Text(one["model"]), str(one["layer"]), f"{one['latency_ms']} ms", dollars(one["cost"]), failed)
+        failed = cell(one["error"], "red") if "error" in one else ""
+        table.add_row(cell(one["model"]), str(one["layer"]), f"{one['latency_ms']} ms", dollars(one["cost"]), failed)
     if done:
-        wrote = Text(f"{done['strategy']} by {done['synthesizer']}", style="green")
+        wrote = cell(f"{done['strategy']} by {done['synthesizer']}", "green")
         table.add_row("all", "", f"{done['latency_ms']} ms", dollars(done["cost"]), wrote)
     return table

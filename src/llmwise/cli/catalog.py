@@ -93,12 +93,25 @@ def file_of(path: Path) -> bytes:
     """The bytes of a price file that can be read."""
     try:
         body = path.read_bytes()
-        msgspec.json.decode(body, type=prices.PriceFile)
+        given = msgspec.json.decode(body, type=prices.PriceFile)
+        for vendor, models in given.prices.items():
+            for model in models:
+                _check(f"{vendor} {model}", given.schedule(vendor, model))
     except OSError as error:
         fail(f"{path}: {error.strerror}")
     except msgspec.DecodeError as error:
         fail(f"{path}: no price file ({error}); make one with `python -m llmwise.catalog.refresh {path}`")
     return body
+
+
+def _check(whose: str, schedule: prices.Schedule | None) -> None:
+    """Raises `msgspec.ValidationError` for a price below zero."""
+    for price in schedule.prices if schedule is not None else ():
+        rates = [price.rate] if price.rate.above is None else [price.rate, price.rate.above]
+        for rate in rates:
+            for name in ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h"):
+                if (getattr(rate, name) or 0) < 0:
+                    raise msgspec.ValidationError(f"{whose}: the price of {name} is below zero")
 
 
 def _newer(fetch: bool, now_ms: int) -> bytes:

@@ -8,6 +8,8 @@ from rich.console import Console
 
 from llmwise.cli.failing import fail
 from llmwise.cli.remote import DEFAULT_URL, KeyOption, UrlOption, gateway
+from llmwise.cli.tables import cell
+from llmwise.cli.terminal import say
 
 MARKS = {
     "trying": "[dim]…[/dim]",
@@ -44,15 +46,15 @@ def chat(
             if event.get("event") == "route":
                 why = event.get("error") or event.get("reason") or ""
                 took = f" {event['latency_ms']} ms" if event.get("latency_ms") is not None else ""
-                notes.print(f"{MARKS[event['status']]} {event['model']} {event['status']}{took} [dim]{why}[/dim]")
+                step = f"{MARKS[event['status']]} {event['model']} {event['status']}{took} "
+                notes.print(step, cell(why, "dim"), sep="")
             if event.get("delta"):
-                sys.stdout.write(event["delta"])
-                sys.stdout.flush()
+                say(event["delta"])
             if event.get("done"):
                 last |= event
             if event.get("event") == "done":
                 last |= event
-    sys.stdout.write("\n")
+    say("\n")
     cost = last.get("cost")
     notes.print(
         f"[dim]{last.get('resolved_model')} · first token {last.get('ttft_ms')} ms · "
@@ -60,4 +62,4 @@ def chat(
         f"{'cost not known' if cost is None else f'${cost:.6f}'}[/dim]"
     )
     for warning in last.get("warnings") or ():
-        notes.print(f"[yellow]{warning['field']}: {warning['message']}[/yellow]")
+        notes.print(cell(f"{warning['field']}: {warning['message']}", "yellow"))

@@ -1,6 +1,5 @@
 """`llmwise compare`: one question to several models at once; on a terminal their answers grow side by side."""
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -24,6 +23,8 @@ from llmwise.cli.panels import (
     take_chunk,
 )
 from llmwise.cli.remote import DEFAULT_URL, KeyOption, UrlOption, gateway
+from llmwise.cli.tables import cell
+from llmwise.cli.terminal import say
 
 
 def compare(
@@ -62,8 +63,7 @@ def compare(
                     case _:
                         pass
     for name, answer in board.answers.items():
-        sys.stdout.write(f"## {name}\n\n{answer}\n\n")
-    sys.stdout.flush()
+        say(f"## {name}\n\n{answer}\n\n")
     notes.print(_table(board.ended, summary))
     say_warnings(notes, done)
 
@@ -72,7 +72,7 @@ def _table(last: dict[str, dict[str, Any]], summary: dict[str, Any]) -> Table:
     table = Table("model", "first token", "took", "tokens", "cost", "", box=None, header_style="dim", pad_edge=False)
     for name, chunk in last.items():
         if "error" in chunk:
-            table.add_row(Text(name, style="red"), "", f"{chunk['latency_ms']} ms", "", "", Text(chunk["error"]))
+            table.add_row(cell(name, "red"), "", f"{chunk['latency_ms']} ms", "", "", cell(chunk["error"]))
             continue
         best = [word for word in ("fastest", "longest", "cheapest") if summary.get(word) == name]
         table.add_row(*_row(name, chunk), Text(", ".join(best), style="green"))
@@ -81,7 +81,7 @@ def _table(last: dict[str, dict[str, Any]], summary: dict[str, Any]) -> Table:
 
 def _row(name: str, chunk: dict[str, Any]) -> Sequence[Text | str]:
     return (
-        Text(name),
+        cell(name),
         f"{chunk['ttft_ms']} ms",
         f"{chunk['latency_ms']} ms",
         f"{chunk['prompt_tokens']} + {chunk['completion_tokens']}",

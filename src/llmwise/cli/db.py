@@ -10,7 +10,7 @@ from llmwise.cli.failing import ConfigOption, fail, user_errors
 from llmwise.config import Config, load
 from llmwise.storage import archive, schema
 from llmwise.storage.database import Database
-from llmwise.storage.spool import waiting
+from llmwise.storage.spool import damaged, waiting
 
 ArchiveArgument = Annotated[Path, typer.Argument(help="The archive: one file, *.jsonl.gz.")]
 
@@ -32,7 +32,7 @@ def check(config: ConfigOption = None) -> None:
         database = Database.open(settings.storage.url)
         if not database.read(schema.at_head):
             fail(f"{database.url} is not at revision {schema.HEAD}: run `llmwise db migrate`")
-        damage = database.read(archive.damage)
+        damage, unreadable = database.read(archive.damage), _damaged(settings)
         counts = database.read(archive.counts)
     typer.echo(f"{database.url}: revision {schema.HEAD}")
     for name, count in counts.items():
@@ -41,6 +41,9 @@ def check(config: ConfigOption = None) -> None:
     database.close()
     if damage:
         fail(f"the database is damaged: {'; '.join(damage)}; restore a backup")
+    if unreadable:
+        names = ", ".join(map(str, unreadable[:3]))
+        fail(f"{len(unreadable)} files of the spool were damaged; what can't be read of them is lost: {names}")
 
 
 def backup(archive_file: ArchiveArgument, config: ConfigOption = None) -> None:
@@ -70,6 +73,11 @@ def restore(archive_file: ArchiveArgument, config: ConfigOption = None) -> None:
             fail(f"{archive_file}: {error}")
     database.close()
     typer.echo(f"{rows:,} rows restored into {database.url}")
+
+
+def _damaged(config: Config) -> list[Path]:
+    root = Path(config.storage.spool or "")
+    return damaged(root) if config.storage.spool and root.is_dir() else []
 
 
 def _spool(config: Config) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from llmwise.cli.terminal import printable
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="llmwise.toml; default: $LLMWISE_CONFIG, else what the environment names."),
@@ -15,7 +17,7 @@ ConfigOption = Annotated[
 
 def fail(message: str) -> NoReturn:
     """Say what is wrong and end with exit code 1."""
-    typer.echo(f"llmwise: {message}", err=True)
+    typer.echo(f"llmwise: {printable(message)}", err=True)
     raise typer.Exit(1)
 
 

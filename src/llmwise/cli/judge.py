@@ -1,6 +1,5 @@
 """`llmwise judge`: several models answer, another one scores them; on a terminal the answers grow side by side."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +22,8 @@ from llmwise.cli.panels import (
     take_chunk,
 )
 from llmwise.cli.remote import DEFAULT_URL, KeyOption, UrlOption, gateway
+from llmwise.cli.tables import cell
+from llmwise.cli.terminal import say
 
 
 def judge(
@@ -72,15 +73,13 @@ def judge(
                             pass
         finally:  # the answers are there, and paid for, also without a verdict
             for name, answer in board.answers.items():
-                sys.stdout.write(f"## {name}\n\n{answer}\n\n")
-            sys.stdout.flush()
-    sys.stdout.write(f"The winner: {verdict['winner']}. {verdict['overall']}\n")
-    sys.stdout.flush()
+                say(f"## {name}\n\n{answer}\n\n")
+    say(f"The winner: {verdict['winner']}. {verdict['overall']}\n")
     notes.print(_table(verdict))
     if verdict["tied"]:
         notes.print(Text(f"a tie of {', '.join(verdict['tied'])}", style="yellow"))
     if verdict["disagreement"]:
-        notes.print(Text("the two orders of the answers have no best one in common", style="yellow"))
+        notes.print(Text("the orders of the answers have no best one in common", style="yellow"))
     notes.print(f"{dollars(done.get('cost'))} in {done.get('latency_ms')} ms")
     say_warnings(notes, done)
 
@@ -90,5 +89,5 @@ def _table(verdict: dict[str, Any]) -> Table:
     for one in verdict["scores"]:
         orders = [str(o["scores"][o["models"].index(one["model"])]) for o in verdict["orders"]]
         score = "" if one["score"] is None else f"{one['score']:g}"
-        table.add_row(str(one["rank"]), Text(one["model"]), score, " / ".join(orders), Text(one["reasoning"]))
+        table.add_row(str(one["rank"]), cell(one["model"]), score, " / ".join(orders), cell(one["reasoning"]))
     return table

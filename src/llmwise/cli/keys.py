@@ -16,7 +16,7 @@ from llmwise.domain.records import Mode
 from llmwise.storage.rows import KeyRow
 from llmwise.storage.store import OfflineKeys
 
-SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 MODES: tuple[Mode, ...] = ("chat", "compare", "blend", "judge")
 
 KeyArgument = Annotated[str, typer.Argument(help="The key's id, its name, or the beginning that `list` shows.")]
@@ -39,7 +39,9 @@ def create(
     ] = None,
     expires: Annotated[
         str | None,
-        typer.Option("--expires", metavar="WHEN", help="12h, 30d, 8w, or a date: 2027-01-31.", show_default=False),
+        typer.Option(
+            "--expires", metavar="WHEN", help="90s, 30m, 12h, 30d, 8w, or a date: 2027-01-31.", show_default=False
+        ),
     ] = None,
     budget: Annotated[
         list[str] | None,
@@ -189,9 +191,9 @@ def _budget_text(budget: Budget) -> str:
 
 
 def _seconds(text: str) -> int:
-    match = re.fullmatch(r"(\d+)([mhdw])", text)
+    match = re.fullmatch(r"(\d+)([smhdw])", text)
     if match is None:
-        fail(f"{text!r} is no time: write it like 30m, 12h, 30d or 8w")
+        fail(f"{text!r} is no time: write it like 90s, 30m, 12h, 30d or 8w")
     return int(match[1]) * SECONDS[match[2]]
 
 

@@ -33,7 +33,7 @@ POLICY = {
     "alerts": "alerts",
 }
 SUITE = {"list": "list_", "templates": "templates", "create": "create", "run": "run", "runs": "runs", "csv": "csv"}
-AUDIT = {"import": "import_", "report": "report"}
+AUDIT = {"import": "import_", "report": "report", "remove": "remove"}
 DB = ("migrate", "check", "backup", "restore")
 SECRETS = ("new", "rotate")
 KEYS = {"create": "create", "list": "list_", "show": "show_", "rotate": "rotate", "revoke": "revoke"}

@@ -14,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from llmwise.cli.failing import fail
+from llmwise.cli.tables import cell
+from llmwise.cli.terminal import printable
 
 SHOWN_LINES = 12
 """Of each answer that still grows, this many lines are on the screen; the whole follows at the end."""
@@ -24,7 +26,12 @@ QuestionArgument = Annotated[str | None, typer.Argument(help="What to ask; witho
 SystemOption = Annotated[str | None, typer.Option("--system", "-s", help="A system message.")]
 MaxTokensOption = Annotated[int | None, typer.Option(min=1)]
 MaxCostOption = Annotated[
-    float | None, typer.Option("--max-cost", min=0, help="US dollars; nothing further is asked once they are spent.")
+    float | None,
+    typer.Option(
+        "--max-cost",
+        min=0,
+        help="US dollars; nothing further is asked once they are spent. The last call may go beyond.",
+    ),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what it will cost, and ask no model.")]
 
@@ -74,7 +81,7 @@ def take_chunk(board: Board, event: dict[str, Any]) -> None:
 
 def say_warnings(notes: Console, event: Mapping[str, Any]) -> None:
     for warning in event.get("warnings") or ():
-        notes.print(Text(f"{warning['field']}: {warning['message']}", style="yellow"))
+        notes.print(cell(f"{warning['field']}: {warning['message']}", "yellow"))
 
 
 def estimate_table(answer: Mapping[str, Any]) -> Table:
@@ -82,7 +89,7 @@ def estimate_table(answer: Mapping[str, Any]) -> Table:
     table = Table("call", "model", "least", "likely", box=None, header_style="dim", pad_edge=False)
     for call in answer["calls"]:
         least = dollars(call["least"]) if call["certain"] else ""
-        table.add_row(call["role"], Text(call["model"]), least, dollars(call["likely"]))
+        table.add_row(call["role"], cell(call["model"]), least, dollars(call["likely"]))
     table.add_row("all", "", dollars(answer["least"]), dollars(answer["likely"]), style="bold")
     return table
 
@@ -98,8 +105,8 @@ def _growing(answers: dict[str, str], ended: dict[str, dict[str, Any]], width: i
     for name, answer in answers.items():
         last = ended.get(name)
         style = "dim" if last is None else "red" if "error" in last else "green"
-        lines = _tail(answer, panel_width - 4)
-        panels.append(Panel(Text(lines), title=Text(name), border_style=style, width=panel_width))
+        lines = _tail(printable(answer), panel_width - 4)
+        panels.append(Panel(Text(lines), title=cell(name), border_style=style, width=panel_width))
     return Columns(panels)
 
 

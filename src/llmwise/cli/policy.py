@@ -15,6 +15,8 @@ GoalOption = Annotated[str | None, typer.Option("--goal", help="balanced, latenc
 DaysOption = Annotated[int, typer.Option("--days", min=1, max=90, help="How far back to look.")]
 WhyOption = Annotated[str, typer.Option("--why", help="Kept with the change.")]
 RERUN_TIMEOUT_S = 3600.0
+MEASURES = (("quality", 1, ".3f"), ("cost_nanousd", 1e9, ".6f"))
+LABELS = {"quality": "quality", "cost_nanousd": "USD a request"}
 Version = Annotated[str, typer.Argument(help="As `llmwise policy list` shows it.")]
 
 
@@ -159,7 +161,9 @@ def replay(
     print(f"{found['replayed']} of {found['sampled']} requests planned anew, {found['changed']} go elsewhere")
     if found["saved_share"] is not None:
         print(f"${found['cost']:.6f} -> ${found['replayed_cost']:.6f}: {found['saved_share']:.1%} less")
-    _compared(found["estimate"], f"by the logs ({found['estimate']['supported']:.0%} of the requests back it)")
+    _compared(
+        found["estimate"], f"by the logs: only of the {found['estimate']['supported']:.0%} of the requests that back it"
+    )
     for text in found["notes"]:
         print(text)
 
@@ -191,10 +195,16 @@ def _report(made: Any) -> None:
 
 def _rerun(found: Any) -> None:
     spent = f"for ${found['spent']:.6f} of ${found['max_usd']:g}"
-    print(f"{found['asked']} of {found['sampled']} questions asked again {spent}, {found['changed']} of them elsewhere")
+    stay = f", {found['unchanged']} stay as they are" if found["unchanged"] else ""
+    print(f"{found['asked']} of {found['changed']} questions asked again {spent}{stay}")
     if found["incomplete"]:
         print(f"{found['incomplete']} without an answer or a verdict")
-    _compared(found, "asked again")
+    _compared(found, "of those asked again")
+    if found["overall"]:
+        for name, unit, form in MEASURES:
+            low, high = (found["overall"][name]["interval"][end] / unit for end in ("low", "high"))
+            change = found["overall"][name]["value"] / unit
+            print(f"{LABELS[name]}: {change:+{form}} ({low:+{form}} to {high:+{form}}), over all {found['sampled']}")
     if found["proposal"]:
         print(found["proposal"]["why"])
         print(f"proposed: {found['proposal']['version']}")
@@ -205,13 +215,12 @@ def _rerun(found: Any) -> None:
 
 def _compared(found: Any, how: str) -> None:
     """Quality and cost of a request, as they were and would be, with the interval of the change."""
-    for name, unit, form in (("quality", 1, ".3f"), ("cost_nanousd", 1e9, ".6f")):
+    for name, unit, form in MEASURES:
         one = found[name]
         if one:
             was, would_be = (one[key]["value"] / unit for key in ("was", "would_be"))
             low, high = (one["change"]["interval"][end] / unit for end in ("low", "high"))
-            label = "quality" if name == "quality" else "USD a request"
-            print(f"{label}: {was:{form}} -> {would_be:{form}} ({low:+{form}} to {high:+{form}}), {how}")
+            print(f"{LABELS[name]}: {was:{form}} -> {would_be:{form}} ({low:+{form}} to {high:+{form}}), {how}")
 
 
 def _in_force(found: Any) -> None:

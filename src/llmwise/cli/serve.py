@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from llmwise.app import asgi, check
 from llmwise.cli.failing import ConfigOption, fail, user_errors
 from llmwise.config import Config, load
 from llmwise.discovery import to_ask, with_discovered
+from llmwise.storage.spool import Spool
 from llmwise.storage.store import OfflineKeys
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,8 @@ def serve(
     number = server.port if port is None else port
     with _listen(host, number) as listening:
         with user_errors():
+            if settings.storage.spool:
+                Spool.claim(Path(settings.storage.spool)).close(everything_stored=True)  # as each process will
             first_key = _first_key(settings)  # after the port: a start that fails must not have used it up unseen
         if first_key is not None:
             typer.echo(

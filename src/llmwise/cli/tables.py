@@ -1,7 +1,10 @@
-"""Tables on standard output: fitted to a terminal, and whole where a program reads them."""
+"""Tables on standard output: fitted to a terminal, and whole where a program reads them; and what stands in them."""
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from llmwise.cli.terminal import printable
 
 WIDE = 400
 
@@ -12,3 +15,8 @@ def show(table: Table) -> None:
     if not out.is_terminal:
         out.width = WIDE
     out.print(table)
+
+
+def cell(text: str, style: str = "") -> Text:
+    """What a model or a provider has said; nothing in it is markup or steers the terminal."""
+    return Text(printable(text), style)

@@ -105,13 +105,14 @@ def policy_of(body: str) -> Policy:
 def adopt(
     control: Control, goal: Goal, version: str, now_ms: int, *, guard_days: float = 0.0, margin: float = 0.05
 ) -> Control:
-    """Raises `Conflict` when it is in force already. A trial of the same version ends, and so does any guard; with
-    `guard_days` a new one begins."""
+    """Raises `Conflict` when it is in force already. A trial for the same goal ends, since what it was compared with is
+    no more in force, and so does any guard. With `guard_days` a new one begins, and any trial ends: two comparisons at
+    once would be none."""
     if control.adopted.get(goal) == version:
         raise Conflict(f"{version} is in force for {goal} already", code="already_adopted")
-    trial = None if control.trial is not None and control.trial.version == version else control.trial
-    guard = None
+    guard, trial = None, _unless(control.trial, goal)
     if guard_days > 0:
+        trial = None
         guard = Guard(version, goal, control.adopted.get(goal), margin, now_ms, now_ms + round(guard_days * DAY_MS))
     return replace(
         control,
@@ -123,7 +124,8 @@ def adopt(
 
 
 def give_back(control: Control, goal: Goal, now_ms: int) -> Control:
-    """The version before comes back in force, or none. Raises `Conflict` when none is in force."""
+    """The version before comes back in force, or none. Raises `Conflict` when none is in force. A trial and a guard for
+    the goal end."""
     if goal not in control.adopted:
         raise Conflict(f"no policy is in force for {goal}: there is nothing to return from", code="nothing_adopted")
     of_goal = [one for one in control.adoptions if one.goal == goal][:-1]
@@ -133,7 +135,13 @@ def give_back(control: Control, goal: Goal, now_ms: int) -> Control:
         adopted[goal] = before
     others = tuple(one for one in control.adoptions if one.goal != goal)
     guard = None if control.guard is not None and control.guard.goal == goal else control.guard
-    return replace(control, adopted=adopted, adoptions=(*others, *of_goal), guard=guard)
+    return replace(
+        control, adopted=adopted, adoptions=(*others, *of_goal), guard=guard, trial=_unless(control.trial, goal)
+    )
+
+
+def _unless(trial: TrialState | None, goal: Goal) -> TrialState | None:
+    return None if trial is not None and trial.goal == goal else trial
 
 
 def begin(control: Control, trial: TrialState) -> Control:

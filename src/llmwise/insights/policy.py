@@ -11,11 +11,16 @@ wins nothing. The **guard** for all of them: quality not worse than today's by m
 bound of the difference, corrected for the number of candidates. Without any signal of quality the guard is on the
 rate of success, and the policy says so. Below `ENOUGH` effective conversations a model is no candidate, and a task
 type whose today's model lacks them gets no recommendation.
+
+Where no model answers `MAJORITY` of a task type, today is a **mix**, and a comparison with the one asked most would say
+that everything may become as bad as that. The guard is then on the mix as well: the mean of all, by their traffic. A
+model of today that is surely worse than the mix by more than `points` does not stay; without another that passes,
+nothing is recommended.
 """
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from math import hypot
+from math import fsum, hypot
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -25,11 +30,13 @@ from msgspec.structs import replace
 from llmwise.domain.requests import Goal
 from llmwise.insights.bounded import Bounded
 from llmwise.insights.estimate import ENOUGH, Cell, Estimates
-from llmwise.insights.intervals import Estimate, quantile_z, student
+from llmwise.insights.intervals import Estimate, Interval, quantile_z, student
 from llmwise.routing.learned import Learned, LearnedTask
 
 GUARD_POINTS = 0.02
 GUARD_LEVEL = 0.95
+MAJORITY = 2 / 3
+"""Of a task type's first attempts: from this share on one model is what today is."""
 MAX_CHAIN = 3
 SEEN_AFTER = 20.0
 """Effective conversations from which a success right after another's failure is believed; else the plain rate."""
@@ -41,6 +48,7 @@ Code: TypeAlias = Literal[
     "not_enough_data",
     "below_guard",
     "guard_on_success",
+    "mix",
     "not_first_for_goal",
     "no_price",
     "no_latency",
@@ -179,13 +187,21 @@ def _task(task: str, estimates: Estimates, goal: Goal, today: str, points: float
             "No propensities were logged: qualities are plain means and right only if hard questions went to all alike."
         )
         reasons.append(Reason("unweighted", text))
+    mix = _mix(cells, on_quality)
+    if mix is not None:
+        reasons.append(Reason("mix", _told_mix(cells, mix, on_quality)))
     guarded = []
     for cell in known:
-        loss = _loss(cell, now, on_quality, len(known) - 1)
-        if cell is now or (loss is not None and loss <= points):
+        losses = [] if cell is now else [(_loss(cell, _measure(now, on_quality), on_quality, len(known) - 1), today)]
+        if mix is not None:
+            losses.append((_loss(cell, mix, on_quality, len(known) - 1, surely=cell is now), "today's mix"))
+        below = next(((loss, than) for loss, than in losses if loss is None or loss > points), None)
+        if below is None:
             guarded.append(cell)
         else:
-            what = "unknown" if loss is None else f"perhaps {100 * loss:.1f} points worse than {today}"
+            loss, than = below
+            sure = "surely" if cell is now else "perhaps"
+            what = "unknown" if loss is None else f"{sure} {100 * loss:.1f} points worse than {than}"
             text = f"{cell.model}: quality {what}, {100 * points:.0f} allowed."
             reasons.append(Reason("below_guard", text, cell.model))
     values = {cell.model: _value(cell, goal, known, estimates) for cell in guarded}
@@ -199,6 +215,8 @@ def _task(task: str, estimates: Estimates, goal: Goal, today: str, points: float
         (cell for cell in guarded if values[cell.model] is not None),
         key=lambda cell: (sign * (values[cell.model] or 0.0), cell is not now, cell.model),
     )
+    if not ranked and now not in guarded:
+        return TaskPolicy(task, False, today, today, (), now.n, now.n_eff, (), tuple(reasons))
     primary = ranked[0] if ranked else now
     chain = _chain(task, primary, guarded, estimates)
     reasons += _told(goal, primary, now, ranked, values)
@@ -215,15 +233,51 @@ def _task(task: str, estimates: Estimates, goal: Goal, today: str, points: float
     return TaskPolicy(task, True, today, primary.model, names, primary.n, primary.n_eff, options, tuple(reasons))
 
 
-def _loss(cell: Cell, now: Cell, on_quality: bool, comparisons: int) -> float | None:
-    """By how much `cell` may be worse than today's model: the upper bound of the difference."""
-    if cell is now:
-        return 0.0
-    ours, theirs = (cell.quality, now.quality) if on_quality else (cell.success, now.success)
+def _measure(cell: Cell, on_quality: bool) -> Estimate | None:
+    return cell.quality if on_quality else cell.success
+
+
+def _loss(
+    cell: Cell, theirs: Estimate | None, on_quality: bool, comparisons: int, *, surely: bool = False
+) -> float | None:
+    """By how much `cell` may be worse than `theirs`, the upper bound of the difference; `surely`: by how much it is
+    worse at least, the lower one."""
+    ours = _measure(cell, on_quality)
     if ours is None or theirs is None:
         return None
     z = student(quantile_z(GUARD_LEVEL, max(comparisons, 1), sides=1), min(ours.n_eff, theirs.n_eff) - 1)
-    return theirs.value - ours.value + hypot(_bound(theirs, z, up=True), _bound(ours, z, up=False))
+    reach = hypot(_bound(theirs, z, up=not surely), _bound(ours, z, up=surely))
+    return theirs.value - ours.value + (-reach if surely else reach)
+
+
+def _mix(cells: Sequence[Cell], on_quality: bool) -> Estimate | None:
+    """The mean over all models, each by its traffic; `None` where one has a clear majority. A model that is compared
+    with it is part of it, which is left out of account: the difference is less uncertain than that."""
+    if max(cell.n for cell in cells) >= MAJORITY * sum(cell.n for cell in cells):
+        return None
+    parts = [(float(cell.n), found) for cell in cells if (found := _measure(cell, on_quality)) is not None]
+    return _mean(parts)
+
+
+def _mean(parts: Sequence[tuple[float, Estimate]]) -> Estimate | None:
+    """The weighted mean of independent estimates. An end of its interval is as far off as theirs are together."""
+    total = fsum(weight for weight, _ in parts)
+    if not total:
+        return None
+    value = fsum(weight * one.value for weight, one in parts) / total
+    low = hypot(*(weight * (one.value - one.interval.low) for weight, one in parts)) / total
+    high = hypot(*(weight * (one.interval.high - one.value) for weight, one in parts)) / total
+    se = hypot(*(weight * one.se for weight, one in parts)) / total
+    n, n_eff = sum(one.n for _, one in parts), fsum(one.n_eff for _, one in parts)
+    return Estimate(value, Interval(value - low, value + high), se, n, n_eff)
+
+
+def _told_mix(cells: Sequence[Cell], mix: Estimate, on_quality: bool) -> str:
+    total = sum(cell.n for cell in cells)
+    shares = ", ".join(f"{cell.model} {cell.n / total:.0%}" for cell in sorted(cells, key=lambda c: (-c.n, c.model)))
+    cost = _mean([(float(cell.n), cell.cost) for cell in cells if cell.cost is not None])
+    text = f"Today is a mix ({shares}): its mean {'quality' if on_quality else 'success'} is {mix.value:.2f}"
+    return text + ("." if cost is None else f" at ${cost.value / 1e9:.4g} an attempt.")
 
 
 def _bound(estimate: Estimate, z: float, *, up: bool) -> float:

@@ -23,7 +23,7 @@ from llmwise.domain.messages import Message, Text
 from llmwise.domain.records import RequestRecord
 from llmwise.domain.requests import AUTO, ChatRequest, Goal
 from llmwise.insights.dataset import UNJUDGED, Judged, Row, rows_of
-from llmwise.insights.intervals import Estimate, mean
+from llmwise.insights.intervals import BOUNDLESS, Estimate, Interval, mean
 from llmwise.insights.offpolicy import LEAST_PROPENSITY, Logged, Scored
 from llmwise.routing.planner import Planner, View
 from llmwise.storage.rows import SettledRequest
@@ -61,8 +61,8 @@ class Replanned(Struct, frozen=True):
 class Replay(Struct, frozen=True):
     """Of `requests`, `planned` went through the planner and `left_out` could not, by reason. `moves` counts "model
     asked then -> model it would ask" where these differ. `supported` is the share of the planned whose new model was
-    ever logged on its task type with a chance; only they are estimated. `None`: nothing to go by, as where no
-    propensities were logged."""
+    ever logged on its task type with a chance; only they are estimated, and `was` is theirs, not that of all. `None`:
+    nothing to go by, as where no propensities were logged."""
 
     requests: int
     planned: int
@@ -168,8 +168,21 @@ def _against_was(rows: list[Logged], planned: Sequence[Replanned]) -> Compared |
     return compared([row.reward for row in rows], would_be, scored.conversations)
 
 
-def compared(was: Sequence[float], would_be: Sequence[float], conversations: Sequence[Hashable]) -> Compared | None:
-    """One number a request, twice. `None` without requests."""
+def compared(
+    was: Sequence[float], would_be: Sequence[float], conversations: Sequence[Hashable], *, unit: bool = False
+) -> Compared | None:
+    """One number a request, twice. `None` without requests. `unit`: numbers lie in 0..1, and then a few requests that
+    all changed alike don't make an interval of no width."""
     change = [new - old for new, old in zip(would_be, was, strict=True)]
-    old, new, moved = (mean(values, None, conversations) for values in (was, would_be, change))
+    old, new = (mean(values, None, conversations, unit=unit) for values in (was, would_be))
+    moved = _moved(change, conversations) if unit else mean(change, None, conversations)
     return None if old is None or new is None or moved is None else Compared(old, new, moved)
+
+
+def _moved(change: Sequence[float], conversations: Sequence[Hashable]) -> Estimate | None:
+    """The mean of differences in -1..1."""
+    found = mean([(1 + one) / 2 for one in change], None, conversations, unit=True)
+    if found is None:
+        return None
+    low, high = 2 * found.interval.low - 1, 2 * found.interval.high - 1
+    return Estimate(2 * found.value - 1, Interval(low, high), min(2 * found.se, BOUNDLESS), found.n, found.n_eff)

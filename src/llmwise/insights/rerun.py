@@ -10,6 +10,7 @@ The engine and the grader are ports: asking goes through the same admission, acc
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import hypot, sqrt
 from random import Random
 from typing import TypeAlias
 
@@ -17,6 +18,7 @@ from msgspec import Struct
 
 from llmwise.insights import values
 from llmwise.insights.bounded import Asked
+from llmwise.insights.intervals import BOUNDLESS, LEVEL, Estimate, Interval, quantile_z
 from llmwise.insights.replay import Why, not_replayable
 from llmwise.insights.suites import Ask
 from llmwise.routing.values import Expected
@@ -43,10 +45,12 @@ not graded, and the question then counts for nobody."""
 
 class Rerun(Struct, frozen=True):
     """What came of it. `asked` are the questions that every model answered and that were graded, the outcome of the
-    model of then first; `incomplete` those where one failed or was not graded; `unasked` had no room under the limit.
+    model of then first; `unchanged` stay with the model of then, so that nothing was asked, and how good they were
+    nobody has said; `incomplete` are those where one failed or was not graded; `unasked` had no room under the limit.
     `spent_nanousd`: answers and grading."""
 
     asked: tuple[Asked, ...]
+    unchanged: int
     incomplete: int
     unasked: int
     spent_nanousd: int
@@ -90,17 +94,20 @@ async def rerun(
     parallel: int = PARALLEL,
 ) -> Rerun:
     """Ask each of `past` of all the models of `whom` and grade their answers beside the old one. Where the model of
-    then is the only one, nothing is asked and the question counts as it was. `at_most(model, past)` is the most that
-    an answer may cost, in nano-USD, grading included."""
+    then is the only one, nothing is asked. `at_most(model, past)` is the most that an answer may cost, in nano-USD,
+    grading included."""
     purse = _Purse(limit_nanousd)
     found: list[Asked] = []
-    incomplete = unasked = 0
+    unchanged = incomplete = unasked = 0
     waiting = iter(past)
 
     async def work() -> None:
-        nonlocal incomplete, unasked
+        nonlocal unchanged, incomplete, unasked
         for one in waiting:
             others = [model for model in dict.fromkeys(whom(one)) if model != one.model]
+            if not others:
+                unchanged += 1
+                continue
             most = sum(at_most(model, one) for model in others)
             if not await purse.reserve(most):
                 unasked += 1
@@ -118,7 +125,20 @@ async def rerun(
     async with asyncio.TaskGroup() as group:
         for _ in range(parallel):
             group.create_task(work())
-    return Rerun(tuple(found), incomplete, unasked, purse.spent)
+    return Rerun(tuple(found), unchanged, incomplete, unasked, purse.spent)
+
+
+def over_all(change: Estimate, changed: int, of: int) -> Estimate:
+    """The change over all questions where `changed` of a sample of `of` change and the others stay: the mean of the
+    changed ones times their share. Both are drawn, and both make the interval (the variance of a product, to the first
+    order)."""
+    share = changed / of
+    value = share * change.value
+    if change.se >= BOUNDLESS:
+        return Estimate(value, Interval(-BOUNDLESS, BOUNDLESS), BOUNDLESS, of, change.n_eff)
+    drawn = change.value * sqrt(share * (1 - share) / of)
+    reach = hypot(share * (change.interval.high - change.value), quantile_z(LEVEL) * drawn)
+    return Estimate(value, Interval(value - reach, value + reach), hypot(share * change.se, drawn), of, change.n_eff)
 
 
 class _Purse:

@@ -6,77 +6,32 @@
     self_moa                      one model `samples` times, at different temperatures and from different sides
 
 What fails on the way is left out and said; what is left is enough, down to one answer, which is given as it is. The
-synthesizer's stand-ins are the other models of the set, best first.
+synthesizer's stand-ins are the other models of the set, best first. Sources answer freely: when the caller wants JSON,
+an answer that isn't that JSON is never given as it is, but written anew, and without a writer the blend fails.
 """
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llmwise.domain.errors import GatewayError, UnsupportedInput
+from llmwise.domain.errors import GatewayError
 from llmwise.domain.events import CONTENT, Event, Finished, TextDelta, Warned
-from llmwise.domain.messages import Message, Text
 from llmwise.domain.models import ModelCard
 from llmwise.domain.plan import Plan, PlannedAttempt
 from llmwise.domain.requests import ChatRequest
 from llmwise.orchestration.bounds import Bounds
-from llmwise.orchestration.estimates import Call, Estimate, estimated
+from llmwise.orchestration.checks import has_form
+from llmwise.orchestration.estimates import Estimate, estimated
 from llmwise.orchestration.fanout import Batch
 from llmwise.orchestration.material import Mark, merging, new_mark
 from llmwise.orchestration.mesh import Mesh
-from llmwise.orchestration.panel import Emit, Panel, Question, Said, kept, plainly, says
+from llmwise.orchestration.panel import Emit, Panel, Question, Said, kept, says
 from llmwise.orchestration.prompts import Name, Prompts
+from llmwise.orchestration.recipe import Recipe
 from llmwise.orchestration.settlement import Ledger
-from llmwise.routing.needs import lacks, needs_of
-
-Strategy: TypeAlias = Literal["consensus", "council", "best_of", "chain", "moa", "self_moa"]
-
-DEFAULT_LAYERS = 2
-"""Of moa: rounds of answers before the synthesis; two are the paper's MoA-Lite (arXiv 2406.04692)."""
-
-DEFAULT_SAMPLES = 4
-"""Of self_moa; most of the gain comes with the first few (arXiv 2502.00674)."""
-
-WARMEST = 1.0
-"""The samples' temperatures rise in equal steps from the caller's own, or 0.7, to this one."""
-USUAL_TEMPERATURE = 0.7
-
-
-class Recipe(Struct, frozen=True):
-    """How one blend is made. `sources` are the models' plans, with the fallbacks of each; `writers` the synthesizer and
-    its stand-ins, in order."""
-
-    strategy: Strategy
-    sources: tuple[Question, ...]
-    writers: tuple[ModelCard, ...]
-    layers: int = DEFAULT_LAYERS
-    samples: int = DEFAULT_SAMPLES
-
-    @property
-    def synthesizer(self) -> str:
-        return self.writers[0].id
-
-    def calls(self) -> list[Call]:
-        """The calls that a blend of this recipe makes when nothing fails. Certain is the first round: what follows it
-        may be spared, when all have said the same or the money is spent."""
-        cards = [question.plan.attempts[0].target for question in self.sources]
-        width, writer = len(cards), self.writers[0]
-        match self.strategy:
-            case "chain":
-                links = [*cards, *([writer] if writer.id != cards[-1].id else [])]
-                drafts = [Call("source", card, min(n, 1), certain=n == 0) for n, card in enumerate(links[:-1])]
-                return [*drafts, Call("synthesis", links[-1], 1, certain=False)]
-            case "moa":
-                later = [Call("source", card, width, certain=False) for card in cards] * (self.layers - 1)
-                sources = [*(Call("source", card) for card in cards), *later]
-            case "self_moa":
-                width = self.samples
-                sources = [Call("source", cards[0])] * width
-            case _:
-                sources = [Call("source", card) for card in cards]
-        return [*sources, Call("synthesis", writer, width, certain=False)]
+from llmwise.routing.needs import needs_of
 
 
 class Begun(Struct, frozen=True):
@@ -156,7 +111,7 @@ class Blend:
     async def _gather(self, panel: Panel, emit: Emit[Item]) -> list[Said]:
         recipe = self.recipe
         if recipe.strategy == "self_moa":
-            return await self._round(panel, self._samples(), emit)
+            return await self._round(panel, recipe.varied(self.prompts.roles.all), emit)
         answers = await self._round(panel, recipe.sources, emit)
         for _ in range(1, recipe.layers if recipe.strategy == "moa" else 1):
             questions = [self._after(question, answers, "layer") for question in recipe.sources]
@@ -203,38 +158,47 @@ class Blend:
         return await panel.ask(questions, on_text=heard, on_end=ended)
 
     async def _chain(self, panel: Panel, emit: Emit[Item]) -> None:
-        links = list(self.recipe.sources)
-        if self.recipe.synthesizer != links[-1].model:
-            writer = self.recipe.writers[0]
-            links.append(replace(links[-1], plan=_plan(writer), refused=None))
+        sources = self.recipe.sources
+        last = sources[-1] if self.recipe.synthesizer == sources[-1].model else None  # a source that writes the answer
         draft: Said | None = None
         failures: dict[str, GatewayError] = {}
-        for link in links[:-1]:
+        for link in sources if last is None else sources[:-1]:
             question = link if draft is None else self._after(link, [draft], "chain")
             if draft is not None and not panel.affords([question]):
-                self._warn("max_cost", "models", "the rest of the chain was left out: max_cost is spent")
-                return await self._give(draft, emit)
+                enough = len(self.source_models) >= self.bounds.min_sources
+                if enough and self._can_stand(draft):
+                    self._warn("max_cost", "models", "the rest of the chain was left out: max_cost is spent")
+                    return await self._give(draft, emit)
             (said,) = await self._ask(panel, [question], emit)
             if said.error is None:
                 draft = said
             else:
                 failures[said.model] = said.error
-        too_few = self.bounds.too_few(len(links), failures)
+        too_few = self.bounds.too_few(len(sources), failures)
         if too_few is not None:
             raise too_few
-        last = links[-1]
-        if draft is None:
-            try:
-                if last.refused is not None:
-                    raise last.refused
-                await self._relay(panel, last, emit)
-            except GatewayError as error:
-                failures[last.model] = error
-                raise self.bounds.too_few(len(failures), failures) or error from error
-            self._warn("one_source", "models", f"only {last.model} answered: its answer is given as it is")
-            return None
-        cards = tuple(dict.fromkeys([last.plan.attempts[0].target, *self.recipe.writers]))
-        return await self._write(panel, [draft], emit, cards, "chain")
+        if last is None:
+            assert draft is not None, "else all have failed"
+            return await self._write(panel, [draft], emit, prompt="chain")
+        needed = len(sources) - len(failures) == self.bounds.min_sources
+        try:
+            if draft is None:
+                return await self._alone(panel, last, emit)
+            cards = tuple(dict.fromkeys([last.plan.attempts[0].target, *self.recipe.writers]))
+            await self._write(panel, [draft], emit, cards[:1] if needed else cards, "chain", may_give=not needed)
+        except GatewayError as error:
+            if not needed or self._begun:
+                raise
+            failures[last.model] = error
+            raise self.bounds.too_few(len(sources), failures) or error from error
+
+    async def _alone(self, panel: Panel, last: Question, emit: Emit[Item]) -> None:
+        """Of a chain without any draft: its last link, asked the caller's question as it is."""
+        if last.refused is not None:
+            raise last.refused
+        asked = replace(last.request, response_format=self._request.response_format)
+        await self._relay(panel, replace(last, request=asked), emit, announced=False)
+        self._warn("one_source", "models", f"only {last.model} answered: its answer is given as it is")
 
     async def _write(
         self,
@@ -243,25 +207,31 @@ class Blend:
         emit: Emit[Item],
         writers: tuple[ModelCard, ...] | None = None,
         prompt: Name | None = None,
+        *,
+        may_give: bool = True,
     ) -> None:
-        """Make one answer of those that there are, or give the best as it is where there is nothing else to do."""
+        """Make one answer of those that there are, or give the best as it is where there is nothing else to do and it
+        `may_give` it. Else it raises what ended the last writer."""
         self.candidates = len(answers)
-        best = max(answers, key=lambda said: said.ledger.plan.attempts[0].target.quality)
+        given = [said for said in answers if may_give and self._can_stand(said)]
+        best = max(given, key=lambda said: said.ledger.plan.attempts[0].target.quality, default=None)
         strategy = self.recipe.strategy
-        if prompt is None:
-            if len(answers) == 1:
-                self._warn("one_source", "models", f"only {best.model} answered: its answer is given as it is")
+        if prompt is None and len(answers) == 1:
+            prompt = "chain"  # which is about one draft
+            done = "its answer is given as it is" if best is not None else "its answer is put into the form asked for"
+            self._warn("one_source", "models", f"only {answers[0].model} answered: {done}")
+            if best is not None:
                 return await self._give(best, emit)
-            if strategy != "council" and len({" ".join(said.text.split()) for said in answers}) == 1:
-                self._warn("same_answers", "models", "all answers are the same: there was nothing to make of them")
-                return await self._give(best, emit)
+        elif prompt is None and best is not None and strategy != "council" and _all_the_same(answers):
+            self._warn("same_answers", "models", "all answers are the same: there was nothing to make of them")
+            return await self._give(best, emit)
         writers = writers or self.recipe.writers
         name: Name = prompt or ("consensus" if strategy in ("moa", "self_moa") else strategy)  # type: ignore[assignment]
         texts = [said.text for said in answers]
         for card, stand_in in zip(writers, (*writers[1:], None), strict=True):
             asked = merging(self._request, self.prompts.system(name), texts, card, self._mark)
             question = Question(_plan(card), asked)
-            if not panel.affords([question]):
+            if best is not None and not panel.affords([question]):
                 self._warn("max_cost", "synthesizer", f"max_cost is spent: the answer is {best.model}'s as it is")
                 return await self._give(best, emit)
             try:
@@ -269,17 +239,30 @@ class Blend:
                 await self._relay(panel, question, emit)
                 return None
             except GatewayError as error:
-                if self._begun:
+                if self._begun or (stand_in is None and best is None):
                     raise
                 if stand_in is None:
+                    assert best is not None
                     told = f"{card.id}: {error.message}; the answer is {best.model}'s as it is"
                     self._warn("synthesis_failed", "synthesizer", told)
                     return await self._give(best, emit)
                 self._warn("stand_in", "synthesizer", f"{card.id}: {error.message}; {stand_in.id} stands in")
         return None
 
-    async def _relay(self, panel: Panel, question: Question, emit: Emit[Item]) -> None:
+    def _can_stand(self, said: Said) -> bool:
+        """Whether a source's answer can be the caller's: a source isn't asked for the form that this must have."""
+        wanted = self._request.response_format
+        return wanted is None or wanted.kind == "text" or has_form(self._request, said.text) is True
+
+    async def _relay(self, panel: Panel, question: Question, emit: Emit[Item], *, announced: bool = True) -> None:
+        """`announced`: the caller knows who writes. Else it is told when the first content comes: should that fail, the
+        error still has a status."""
+
         async def pass_on(batch: Sequence[Event]) -> None:
+            nonlocal announced
+            if not announced and any(type(event) in CONTENT for event in batch):
+                announced = True
+                await emit(Synthesizing(question.model))
             self._begun = self._begun or any(says(event) for event in batch)
             await emit(batch)
 
@@ -302,23 +285,6 @@ class Blend:
         self.account.said = said.text
         await emit((TextDelta(said.text), said.finish or Finished("stop")))
 
-    def _samples(self) -> list[Question]:
-        (question,) = self.recipe.sources
-        count, roles = self.recipe.samples, self.prompts.roles.all
-        given = question.request.sampling.temperature
-        coolest = USUAL_TEMPERATURE if given is None else given
-        step = max(0.0, WARMEST - coolest) / (count - 1)
-        fixed = question.plan.attempts[0].target.capabilities.reasoning and given is None
-        return [
-            replace(
-                question,
-                request=_in_role(
-                    question.request, roles[n % len(roles)], None if fixed else round(coolest + n * step, 2)
-                ),
-            )
-            for n in range(count)
-        ]
-
     def _after(self, question: Question, answers: Sequence[Said], name: Name) -> Question:
         card = question.plan.attempts[0].target
         texts = [said.text for said in answers]
@@ -328,37 +294,12 @@ class Blend:
         self.account.warnings.append(Warned(code, field, message))
 
 
-def question_of(plan: Plan, request: ChatRequest, refused: GatewayError | None = None) -> Question:
-    """A source's question: the caller's, without what only the answer to the caller is for (tools, a form)."""
-    card = plan.attempts[0].target
-    asked = replace(plainly(request, card.id), tools=(), tool_choice=None, response_format=None)
-    return Question(plan, asked, refused)
-
-
-def writers_of(
-    request: ChatRequest, cards: Sequence[ModelCard], named: ModelCard | None = None
-) -> tuple[ModelCard, ...]:
-    """Who writes the answer, and who stands in: the model that was named, else the best rated of the set, then the
-    others by their rating; ties go to the one listed first. Raises `UnsupportedInput` when the one that was named can't
-    take the request, or none can."""
-    needs = needs_of(request)
-    if named is not None and (reason := lacks(named, needs, context=False)) is not None:
-        raise UnsupportedInput(f"synthesizer: {reason.detail}", reason=reason.reason, param="synthesizer")
-    able = [card for card in cards if lacks(card, needs, context=False) is None]
-    ranked = sorted(able, key=lambda card: -card.quality)
-    found = dict.fromkeys([*([] if named is None else [named]), *ranked])
-    if not found:
-        raise UnsupportedInput("no model of the set can take this request")
-    return tuple(found)
+def _all_the_same(answers: Sequence[Said]) -> bool:
+    return len({" ".join(said.text.split()) for said in answers}) == 1
 
 
 def _plan(card: ModelCard) -> Plan:
     return Plan((PlannedAttempt(card, "synthesizer"),))
-
-
-def _in_role(request: ChatRequest, role: str, temperature: float | None) -> ChatRequest:
-    messages = (Message("system", (Text(role),)), *request.messages) if role else request.messages
-    return replace(request, messages=messages, sampling=replace(request.sampling, temperature=temperature))
 
 
 def _named(said: Said, among: Sequence[Said]) -> str:

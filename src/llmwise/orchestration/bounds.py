@@ -62,10 +62,10 @@ UNBOUNDED = Bounds()
 class Bounded:
     """The engine under the bounds of one request, whose ledger is `account`: its runs are branches of that.
 
-    A run has `source_timeout_s` from its own beginning. It begins when `max_cost` has room for what is spent, what the
-    runs under way will likely cost, and its own prompt. Until then it waits for others to end; with none under way it
-    fails (`max_cost_spent`), but for the first to cost anything. So only the last one to begin can go beyond the bound,
-    as far as the others keep to what they likely cost (which they do under a `max_tokens`).
+    A run has `source_timeout_s` from its own beginning. It begins when `max_cost` has room for what is spent, the most
+    that the runs under way will cost (`estimates.expected`), and its own prompt. Until then it waits for others to end;
+    with none under way it fails (`max_cost_spent`), but for the first to cost anything. So only the last one to begin
+    can go beyond the bound, as far as no other answer is longer than was reckoned with.
     """
 
     def __init__(self, engine: Engine, account: Ledger, bounds: Bounds) -> None:
@@ -73,7 +73,7 @@ class Bounded:
         self._account = account
         self._bounds = bounds
         self._until = asyncio.get_running_loop().time() + engine.total_s
-        self._under_way: dict[Ledger, int] = {}  # and what each will likely cost
+        self._under_way: dict[Ledger, int] = {}  # and the most that each will cost
         self._ended = asyncio.Event()
 
     @property
@@ -92,7 +92,7 @@ class Bounded:
 
     async def _in_turn(self, request: Request, ledger: Ledger) -> AsyncGenerator[Sequence[Event], None]:
         assert isinstance(request, ChatRequest), "several models are asked to chat"
-        prompt, likely = expected(ledger.plan, request, ledger)
+        prompt, most = expected(ledger.plan, request, ledger)
         while (lacking := self._lacks(prompt)) > 0 and (self._under_way or self._spent):
             if not self._under_way:
                 error = _no_room(ledger, lacking)
@@ -101,7 +101,7 @@ class Bounded:
             self._ended.clear()
             await self._ended.wait()
             ledger.begin()
-        self._under_way[ledger] = likely
+        self._under_way[ledger] = most
         self._begin(ledger)
         try:
             async with aclosing(self._engine.run(request, ledger)) as batches:

@@ -13,7 +13,6 @@ What is not the last model's is held back until the rule has spoken, so a stream
 """
 
 from collections.abc import Sequence
-from json import JSONDecodeError, loads
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -24,12 +23,13 @@ from llmwise.domain.models import ModelCard
 from llmwise.domain.plan import Plan, PlannedAttempt
 from llmwise.domain.requests import ChatRequest
 from llmwise.orchestration.bounds import Bounds, all_failed
+from llmwise.orchestration.checks import checks
 from llmwise.orchestration.fanout import Batch
-from llmwise.orchestration.judge import numbers_of
 from llmwise.orchestration.material import Mark, checking, new_mark
 from llmwise.orchestration.mesh import Mesh
 from llmwise.orchestration.panel import Emit, Panel, Question, Said, kept, plainly
 from llmwise.orchestration.prompts import Prompts
+from llmwise.orchestration.readings import confidence_by
 from llmwise.orchestration.settlement import Ledger
 from llmwise.routing.needs import lacks, needs_of
 
@@ -71,7 +71,13 @@ class Cascade:
         """Raises the `GatewayError` that leaves the caller without an answer."""
         with kept(self.account):
             needs = needs_of(self._request)
-            cards = [card for card in self.steps.cards if lacks(card, needs, context=False) is None]
+            cards: list[ModelCard] = []
+            for card in self.steps.cards:
+                lacking = lacks(card, needs, context=False)
+                if lacking is None:
+                    cards.append(card)
+                else:
+                    self._warn("level_skipped", card.id, lacking.detail)
             if not cards:
                 raise UnsupportedInput("no model of the cascade can take this request")
             panel = Panel(self.account, mesh, self._bounds)
@@ -119,7 +125,8 @@ class Cascade:
         checker = self.steps.judge or card
         asked = checking(self._request, self._prompts.system("check"), said.text, checker, self._mark)
         (checked,) = await panel.ask([Question(Plan((PlannedAttempt(checker, "check"),)), asked)])
-        confidence = confidence_of(checked.text) if checked.error is None else None
+        shown = [said.text, *(message.text for message in self._request.messages)]
+        confidence = confidence_by(checked.text, shown) if checked.error is None else None
         if confidence is None:
             return f"{card.id}: {checker.id} gave no estimate of its answer"
         if confidence < self.steps.threshold:
@@ -162,11 +169,6 @@ class Cascade:
         self.account.warnings.append(Warned(code, field, message))
 
 
-def confidence_of(text: str) -> float | None:
-    """What a check wrote, 0 to 1; `None`: nothing that can be read."""
-    return next((value for value in numbers_of(text, "confidence") if 0 <= value <= 1), None)
-
-
 def _question(card: ModelCard, request: ChatRequest) -> Question:
     return Question(Plan((PlannedAttempt(card, "cascade"),)), plainly(request, card.id))
 
@@ -177,21 +179,12 @@ def _fault(request: ChatRequest, said: Said, events: Sequence[Event]) -> str | N
         return f"the answer ended with {said.finish.reason if said.finish else 'nothing'!r}"
     if any(isinstance(event, RefusalDelta) for event in events):
         return "it refused"
-    calls: dict[int, str] = {}
-    for event in events:
-        if isinstance(event, ToolCallDelta):
-            calls[event.index] = calls.get(event.index, "") + event.arguments
+    calls = [event for event in events if isinstance(event, ToolCallDelta)]
     if not calls and not said.text.strip():
         return "the answer is empty"
-    wanted = request.response_format
-    texts = [*calls.values(), *([said.text] if wanted is not None and wanted.kind != "text" and not calls else [])]
-    for text in texts:
-        try:
-            found = loads(text or "{}")
-        except (JSONDecodeError, RecursionError):
-            return "what should be JSON isn't"
-        if text is said.text and wanted is not None and wanted.schema is not None:
-            missing = [n for n in wanted.schema.get("required", ()) if not isinstance(found, dict) or n not in found]
-            if missing:
-                return f"the answer lacks {', '.join(map(str, missing))}"
+    found = checks(request, said.text, calls, said.finish, refused=False)
+    if found is not None and found.json is False:
+        return "the answer is not the JSON that was asked for"
+    if found is not None and found.tools is False:
+        return "it calls a tool with arguments that don't fit, or one that wasn't offered"
     return None

@@ -22,7 +22,7 @@ def checks(
     if not isinstance(request, ChatRequest) or finish is None:
         return None
     found = Checks(
-        json=_json(request, text) if not calls and not refused else None,
+        json=has_form(request, text) if not calls and not refused else None,
         tools=_tools(request.tools, calls) if calls and request.tools else None,
         refused=refused or finish.reason == "content_filter",
         truncated=finish.reason == "length",
@@ -30,7 +30,8 @@ def checks(
     return found if found != Checks() else None
 
 
-def _json(request: ChatRequest, text: str) -> bool | None:
+def has_form(request: ChatRequest, text: str) -> bool | None:
+    """Whether a text is the JSON that was asked for; `None`: none was, or it is too long to look into."""
     wanted = request.response_format
     if wanted is None or wanted.kind == "text" or len(text) > MAX_CHECKED_CHARS:
         return None

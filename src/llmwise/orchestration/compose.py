@@ -21,23 +21,13 @@ from llmwise.domain.models import Capabilities, ModelCard, Rate
 from llmwise.domain.money import from_usd
 from llmwise.domain.plan import Plan, PlannedAttempt
 from llmwise.domain.requests import AUTO, ChatRequest, Request
-from llmwise.orchestration.blend import (
-    DEFAULT_LAYERS,
-    DEFAULT_SAMPLES,
-    Begun,
-    Blend,
-    Item,
-    Recipe,
-    Strategy,
-    Synthesizing,
-    question_of,
-    writers_of,
-)
+from llmwise.orchestration.blend import Begun, Blend, Item, Synthesizing
 from llmwise.orchestration.bounds import Bounds
 from llmwise.orchestration.cascade import SURE, Cascade, Rule, Steps
 from llmwise.orchestration.mesh import Mesh
 from llmwise.orchestration.panel import Said, piped
 from llmwise.orchestration.prompts import Prompts
+from llmwise.orchestration.recipe import DEFAULT_LAYERS, DEFAULT_SAMPLES, Recipe, Strategy, question_of, writers_of
 from llmwise.orchestration.settlement import Ledger
 
 PROVIDER = "llmwise"

@@ -34,6 +34,10 @@ picture: runs of blanks can be one token, and OpenAI counts 85 for a picture in 
 (https://platform.openai.com/docs/guides/images-vision, read 2026-11-22)."""
 
 
+MOST_TOKENS = 4096
+"""Longer than this an answer is not expected to be, where `max_tokens` doesn't say."""
+
+
 class Call(Struct, frozen=True):
     """One call to come: who is asked, and how many answers of others it is given to read. `certain`: it will be made
     whatever the others say."""
@@ -73,14 +77,16 @@ def estimated(calls: Sequence[Call], needs: Needs, account: Ledger) -> Estimate:
 
 
 def expected(plan: Plan, request: ChatRequest, account: Ledger) -> tuple[int, int]:
-    """What a run costs from its beginning, for its prompt, and likely until its end, in nano-USD; with fallbacks, of
-    the dearest. What has no known price counts nothing."""
-    needs = needs_of(request)
-    rates = [account.rate(attempt.target) for attempt in plan.attempts]
-    return (
-        max(estimate(needs.prompt_tokens, 1, rate) or 0 for rate in rates),
-        max(estimate(needs.prompt_tokens, needs.output_tokens, rate) or 0 for rate in rates),
-    )
+    """What a run costs from its beginning, for its prompt, and at most until its end, in nano-USD; with fallbacks, of
+    the dearest. The most is with `max_tokens`, or else with what the model can write, up to `MOST_TOKENS`. What has no
+    known price counts nothing."""
+    prompt, said = needs_of(request).prompt_tokens, request.sampling.max_tokens
+    begun, ended = 0, 0
+    for card in [attempt.target for attempt in plan.attempts]:
+        rate, most = account.rate(card), said or min(card.max_output or MOST_TOKENS, MOST_TOKENS)
+        begun = max(begun, estimate(prompt, 1, rate) or 0)
+        ended = max(ended, estimate(prompt, most, rate) or 0)
+    return begun, ended
 
 
 def check_affordable(estimate: Estimate, max_cost_nanousd: int | None) -> None:

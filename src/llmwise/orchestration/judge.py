@@ -1,16 +1,15 @@
-"""Several models answer, another one scores their answers: without names, and in both orders.
+"""Several models answer, another one scores their answers: without names, and from every place.
 
-A model as judge prefers what stands first (arXiv 2306.05685), so it reads the answers twice, forwards and backwards, at
-the same time, and the scores are the means of both readings. Where the readings name different winners, that is said.
+A model as judge prefers what stands first (arXiv 2306.05685), so it reads the answers in as many orders as there are,
+at the same time, and the scores are the means of the readings. Each order begins one answer further on, so that each
+answer stands once in every place, and what a place is worth cancels out; forwards and backwards would do that for two
+answers only. Where the readings name different winners, that is said.
 What can be decided without a judge is: a single answer that is left, and answers that are all the same.
 """
 
-import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from json import JSONDecodeError, JSONDecoder
-from typing import Any, TypeAlias
+from typing import TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -22,10 +21,11 @@ from llmwise.domain.requests import ChatRequest
 from llmwise.orchestration.bounds import Bounds
 from llmwise.orchestration.estimates import Call, Estimate, estimated
 from llmwise.orchestration.fanout import Batch
-from llmwise.orchestration.material import LABELS, Mark, again, judging, new_mark
+from llmwise.orchestration.material import Mark, again, judging, new_mark
 from llmwise.orchestration.mesh import Mesh
 from llmwise.orchestration.panel import Emit, Panel, Question, Said, kept, side_by_side
 from llmwise.orchestration.prompts import Prompts
+from llmwise.orchestration.readings import Reading, keyed, reading_by
 from llmwise.orchestration.settlement import Ledger
 from llmwise.routing.needs import needs_of
 
@@ -35,13 +35,7 @@ DEFAULT_CRITERIA = (
     "Usefulness: clear, to the point, in the form that was asked for.",
 )
 
-HIGHEST = 10.0
-
-THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
-"""What some open models write before they answer."""
-
-LETTER = re.compile(rf"\b[Aa]nswer ([{LABELS}])\b")
-"""How a judge speaks of an answer when it keeps to the words of its prompt."""
+T = TypeVar("T")
 
 
 class Score(Struct, frozen=True):
@@ -54,24 +48,10 @@ class Score(Struct, frozen=True):
     reasoning: str
 
 
-class Reading(Struct, frozen=True):
-    """One order's result: the models as they stood, and their scores."""
-
-    order: tuple[str, ...]
-    scores: tuple[float, ...]
-    reasons: tuple[str, ...]
-    overall: str
-
-    @property
-    def best(self) -> set[str]:
-        """The models with the highest score."""
-        return {model for model, score in zip(self.order, self.scores, strict=True) if score == max(self.scores)}
-
-
 class Verdict(Struct, frozen=True):
     """`scores` are in the order of their ranks. `tied`: the models that share the first rank, when several do; the
     `winner` is then the one of them whose worst reading was best, and of those the one named first. `disagreement`: no
-    model was the best of both readings; the texts are then those of both, else of the first."""
+    model was the best of all readings; the texts are then those of all, each with its order, else of the first."""
 
     winner: str
     scores: tuple[Score, ...]
@@ -115,7 +95,7 @@ class Judgement:
     def estimate(self) -> Estimate:
         """What it will cost; asks no model."""
         cards = [question.plan.attempts[0].target for question in self._questions]
-        readings = [Call("judge", self.judge, len(cards), certain=False)] * 2
+        readings = [Call("judge", self.judge, len(cards), certain=False)] * len(cards)
         return estimated([*(Call("source", card) for card in cards), *readings], needs_of(self._request), self.account)
 
     async def run(self, mesh: Mesh, emit: Emit[Item]) -> None:
@@ -152,7 +132,7 @@ class Judgement:
             scores = tuple(Score(model, 1, None, "The same answer as the others'.") for model in models)
             return Verdict(models[0], scores, "All answers are the same.", tied=models)
         try:
-            readings = await self._read(panel, [list(answers), list(reversed(answers))])
+            readings = await self._read(panel, orders_of(answers))
         except GatewayError as error:
             raise self._without_verdict(error) from error
         return verdict_of(models, readings)
@@ -170,14 +150,20 @@ class Judgement:
             for order in orders
         ]
         said = await panel.ask(questions)
-        readings = [reading_of(one.text, order) for one, order in zip(said, orders, strict=True)]
+        shown = [*(one.text for one in orders[0]), *(message.text for message in self._request.messages)]
+
+        def reading(number: int) -> Reading | None:
+            return reading_by(said[number].text, [one.model for one in orders[number]], shown)
+
+        readings = [reading(n) for n in range(len(orders))]
         unread = [n for n, one in enumerate(said) if readings[n] is None and _code(one) in (None, "empty_answer")]
         if unread:
             prompt = self.prompts.system("again")
             repeats = [Question(plan, again(questions[n].request, said[n].text, prompt)) for n in unread]
             for n, one in zip(unread, await panel.ask(repeats), strict=True):
-                said[n], readings[n] = one, reading_of(one.text, orders[n])
-        found = [reading for reading in readings if reading is not None]
+                said[n] = one
+                readings[n] = reading(n)
+        found = [one for one in readings if one is not None]
         if not found:
             failed = next((one.error for one in said if _code(one) not in (None, "empty_answer")), None)
             raise failed or UpstreamInvalid(
@@ -187,8 +173,12 @@ class Judgement:
             )
         if len(found) < len(orders):
             spent = any(_code(one) == "max_cost_spent" for one in said)
-            code, why = ("max_cost", "max_cost is spent") if spent else ("one_order", "one of the two readings failed")
-            self._warn(code, "judge", f"{why}: the answers were read in one order only, which may have counted")
+            code, why = ("max_cost", "max_cost is spent") if spent else ("orders_missing", "a reading failed")
+            self._warn(
+                code,
+                "judge",
+                f"{why}: the answers were read in {len(found)} of {len(orders)} orders; which stood first may count",
+            )
         return found
 
     def _without_verdict(self, error: GatewayError) -> GatewayError:
@@ -222,6 +212,11 @@ def _code(said: Said) -> str | None:
     return None if said.error is None else said.error.code
 
 
+def orders_of(answers: Sequence[T]) -> list[list[T]]:
+    """The orders in which a judge reads: each answer once in every place (a cyclic Latin square); of two, both."""
+    return [[*answers[first:], *answers[:first]] for first in range(len(answers))]
+
+
 def verdict_of(models: Sequence[str], readings: Sequence[Reading]) -> Verdict:
     """The verdict of one reading or more of the same answers. `models` are in the order in which they were named."""
     scores = {m: [r.scores[r.order.index(m)] for r in readings] for m in models}
@@ -232,90 +227,18 @@ def verdict_of(models: Sequence[str], readings: Sequence[Reading]) -> Verdict:
     found: list[Score] = []
     for mean, group in groupby(ranked, key=lambda m: means[m]):
         rank = len(found) + 1
-        found += [Score(m, rank, mean, _together(r.reasons[r.order.index(m)] for r in heard)) for m in group]
+        found += [Score(m, rank, mean, _together([(r.reasons[r.order.index(m)], r) for r in heard])) for m in group]
     tied = tuple(score.model for score in found if score.rank == 1)
     return Verdict(
         found[0].model,
         tuple(found),
-        _together(reading.overall for reading in heard),
+        _together([(reading.overall, reading) for reading in heard]),
         tuple(readings),
         tied if len(tied) > 1 else (),
         disagreement,
     )
 
 
-def _together(texts: Iterable[str]) -> str:
-    """The readings' words on one thing, a paragraph each."""
-    return "\n\n".join(dict.fromkeys(text for text in texts if text))
-
-
-def reading_of(text: str, order: Sequence[Said]) -> Reading | None:
-    """What the judge wrote as a reading: see `reading_by`."""
-    return reading_by(text, tuple(said.model for said in order))
-
-
-def reading_by(text: str, models: Sequence[str]) -> Reading | None:
-    """The last JSON object in `text` that scores each answer once, from 0 to 10, as a reading of the answers of
-    `models`, in the order in which they stood: a judge that thinks aloud may write drafts, and quote what it was shown,
-    before its verdict. `None`: there is none."""
-    labels = LABELS[: len(models)]
-    for found in reversed(_objects(THOUGHTS.sub("", text))):
-        rows = found.get("scores")
-        if not isinstance(rows, list):
-            continue
-        scores: dict[str, float] = {}
-        reasons: dict[str, str] = {}
-        for row in rows:
-            label, score = (
-                (str(row.get("answer", "")).strip().upper()[-1:], row.get("score"))
-                if isinstance(row, dict)
-                else ("", None)
-            )
-            number = _number(score)
-            if label not in labels or not label or number is None or label in scores:
-                break
-            scores[label] = number
-            reasons[label] = str(row.get("reasoning") or "")
-        else:
-            if len(scores) == len(labels):
-                return Reading(
-                    tuple(models),
-                    tuple(scores[label] for label in labels),
-                    tuple(named(reasons[label], models) for label in labels),
-                    named(str(found.get("overall") or ""), models),
-                )
-    return None
-
-
-def named(text: str, models: Sequence[str]) -> str:
-    """What a judge wrote, with the models' names for its letters ("answer A"): these say nothing to a reader who didn't
-    see the answers in the judge's order. Only the phrase of the prompt counts, since a lone A is often a word."""
-    letters = dict(zip(LABELS, models, strict=False))
-    return LETTER.sub(lambda match: letters.get(match[1], match[0]), text)
-
-
-def numbers_of(text: str, name: str) -> list[float]:
-    """The numbers called `name` in the JSON objects of a text."""
-    values = [found.get(name) for found in _objects(text)]
-    return [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
-
-
-def _objects(text: str) -> list[dict[str, Any]]:
-    """The JSON objects in a text, outermost ones, in order; what stands around them is passed over."""
-    decoder, at = JSONDecoder(), text.find("{")
-    found: list[dict[str, Any]] = []
-    while at >= 0:
-        try:
-            value, end = decoder.raw_decode(text, at)
-        except (JSONDecodeError, RecursionError):
-            end = at + 1
-        else:
-            found.append(value)
-        at = text.find("{", end)
-    return found[-8:]
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value) if 0 <= value <= HIGHEST else None
+def _together(told: Sequence[tuple[str, Reading]]) -> str:
+    """The readings' words on one thing, a paragraph each. The same words of two readings mean different models."""
+    return "\n\n".join(keyed(text, one.order, always=len(told) > 1) for text, one in told if text)

@@ -6,12 +6,13 @@ What an end costs when the provider reported no usage, and who bears it:
     complete        estimated                        the caller
     client_gone     estimated, from what was sent    the caller: it left, or had no time for the rest (`impatient`)
     cut             estimated, from what came        the gateway's operator: the caller has half an answer
-    timeout         none                             the operator: the provider said nothing for too long
+    timeout         estimated, from what came, if    the operator: the provider said nothing (more) for too long
+                    anything did
     provider_error  none                             nobody
     rejected        none                             nobody
     skipped         none                             nobody
 
-Of a request to several models that all failed the caller bears nothing.
+Of a request to several models that all failed the caller bears nothing, and the operator what it would have.
 
 Reported usage is always booked: the provider will bill it. What was reported of an answer that broke off is made up to
 what came of it. An answer that the gateway itself breaks off, because it ends or because a time is up, is `cut`: the
@@ -71,20 +72,21 @@ FREE = Rate(0, 0)
 
 
 class Terms(Struct, frozen=True):
-    """How one outcome is settled: is unreported usage estimated, and who bears the cost."""
+    """How one outcome is settled: when is unreported usage estimated (`begun`: once some of the answer has come), and
+    who bears the cost."""
 
-    estimate: bool
+    estimate: Literal["always", "begun", "never"]
     payer: Payer
 
 
 TERMS: Mapping[Outcome, Terms] = {
-    "complete": Terms(estimate=True, payer="caller"),
-    "client_gone": Terms(estimate=True, payer="caller"),
-    "cut": Terms(estimate=True, payer="operator"),
-    "timeout": Terms(estimate=False, payer="operator"),
-    "provider_error": Terms(estimate=False, payer="nobody"),
-    "rejected": Terms(estimate=False, payer="nobody"),
-    "skipped": Terms(estimate=False, payer="nobody"),
+    "complete": Terms(estimate="always", payer="caller"),
+    "client_gone": Terms(estimate="always", payer="caller"),
+    "cut": Terms(estimate="always", payer="operator"),
+    "timeout": Terms(estimate="begun", payer="operator"),
+    "provider_error": Terms(estimate="never", payer="nobody"),
+    "rejected": Terms(estimate="never", payer="nobody"),
+    "skipped": Terms(estimate="never", payer="nobody"),
 }
 
 
@@ -145,6 +147,11 @@ class Attempt:
         self.calls: list[ToolCallDelta] = []
         self.refused = False
         self.tool_chars = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the answer has come."""
+        return bool(self.pieces or self.calls or self.tool_chars)
 
     @property
     def written(self) -> int:
@@ -301,10 +308,11 @@ class Ledger:
         """Book the attempt's end. The final attempt, complete or not, is the one whose model the record names."""
         assert self._open is attempt, "an attempt is settled once"
         self._open = None
-        usage = attempt.usage
+        usage, when = attempt.usage, TERMS[outcome].estimate
+        estimates = when == "always" or (when == "begun" and attempt.begun)
         if usage is None:
-            usage = self._estimate(attempt) if TERMS[outcome].estimate else NOTHING
-        elif attempt.finish is None and TERMS[outcome].estimate:
+            usage = self._estimate(attempt) if estimates else NOTHING
+        elif attempt.finish is None and estimates:
             usage = _at_least(usage, attempt.written)
         card = attempt.card
         finish = attempt.finish
@@ -422,12 +430,16 @@ class Ledger:
         return TokenUsage(input=prompt, output=attempt.written, estimated=True)
 
 
-def owed_nanousd(attempts: Sequence[AttemptRecord], code: str | None) -> int:
-    """What the caller bears of these, by `TERMS`. `code` is the request's end: when all of several models failed, it
+def payer_of(attempt: AttemptRecord, code: str | None) -> Payer:
+    """Who bears an attempt, by `TERMS`. `code` is its request's end: when all of several models failed, the caller
     bears nothing, whatever they cost."""
-    if code == ALL_FAILED:
-        return 0
-    return sum([a.cost_nanousd for a in attempts if a.cost_nanousd and TERMS[a.outcome].payer == "caller"])
+    payer = TERMS[attempt.outcome].payer
+    return "operator" if payer == "caller" and code == ALL_FAILED else payer
+
+
+def owed_nanousd(attempts: Sequence[AttemptRecord], code: str | None) -> int:
+    """What the caller bears of these; `code` as in `payer_of`."""
+    return sum([a.cost_nanousd for a in attempts if a.cost_nanousd and payer_of(a, code) == "caller"])
 
 
 def refunded(ledger: Ledger, error: GatewayError) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 from msgspec.structs import astuple, replace
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, literal_column, select, update
 
 from llmwise.domain.access import DEFAULT_ACCOUNT, AccountSettings, Budget, account_settings_of
 from llmwise.domain.errors import Conflict, InvalidRequest, NotFound
@@ -61,31 +61,44 @@ def change_account(
     return account(connection, account_id)
 
 
+def set_budgets(
+    connection: Connection, account_id: str, budgets: tuple[Budget, ...], entry_id: str, now_ms: int
+) -> AccountRow:
+    """These take the place of those that were there, but that credit which was granted stays, as the hard budget in
+    all, unless they name another one. Raises `NotFound`."""
+    granted = connection.execute(select(ledger.c.id).where(*_not_of_requests(account_id)).limit(1)).first() is not None
+    named = _total(budgets)
+    if granted and named is not None:
+        _adjust(connection, account_id, named.limit_nanousd, entry_id, now_ms)
+
+    def changed(settings: AccountSettings) -> AccountSettings:
+        kept = _total(settings.budgets) if granted and named is None else None
+        return replace(settings, budgets=budgets if kept is None else (kept, *budgets))
+
+    return change_account(connection, account_id, now_ms, changed)
+
+
 def grant(connection: Connection, entry: LedgerEntry) -> AccountRow:
     """Write the entry, and let the account spend so much more in all. One that was unlimited is from now on prepaid: it
     may spend what it was granted beyond what it has spent. Raises `NotFound`."""
+    account_id, now_ms = entry.account_id, entry.created_at_ms
+    old = _total(account_settings_of(account(connection, account_id).settings).budgets)
+    limit = spent(connection, account_id, None, 0) if old is None else old.limit_nanousd
+    _adjust(connection, account_id, limit, f"{entry.id.partition('/')[0]}/adjust", now_ms)
+    connection.execute(insert(ledger).values(astuple(entry)))
 
     def raised(settings: AccountSettings) -> AccountSettings:
-        total = next((one for one in settings.budgets if one.period == "total" and one.hard), None)
-        if total is None:
-            total = Budget("total", spent(connection, entry.account_id, None, 0))
-        others = tuple(one for one in settings.budgets if one.period != "total" or not one.hard)
-        raised = replace(total, limit_nanousd=total.limit_nanousd + entry.amount_nanousd)
-        return replace(settings, budgets=(raised, *others))
+        others = tuple(one for one in settings.budgets if one != old)
+        return replace(settings, budgets=(Budget("total", limit + entry.amount_nanousd), *others))
 
-    row = change_account(connection, entry.account_id, entry.created_at_ms, raised)
-    connection.execute(insert(ledger).values(astuple(entry)))
-    return row
+    return change_account(connection, account_id, now_ms, raised)
 
 
 def spent(connection: Connection, account_id: str, key_id: str | None, since_ms: int) -> int:
-    """What requests since then have cost, in nano-USD; of one key, or of all that the account pays for."""
-    total = select(func.coalesce(func.sum(ledger.c.amount_nanousd), 0)).where(
-        ledger.c.account_id == account_id, ledger.c.created_at_ms >= since_ms, ledger.c.kind.in_(_REQUESTS)
-    )
-    if key_id is not None:
-        total = total.where(ledger.c.key_id == key_id)
-    return -int(connection.execute(total).scalar_one())
+    """What requests since then have cost, in nano-USD; of one key, or of all that the account pays for. Only what was
+    settled: what a request reserved it has given back in the same transaction."""
+    which = [ledger.c.account_id == account_id, ledger.c.created_at_ms >= since_ms, ledger.c.kind == "settle"]
+    return -_sum(connection, *which, *([] if key_id is None else [ledger.c.key_id == key_id]))
 
 
 def transactions(
@@ -97,3 +110,28 @@ def transactions(
         wanted = wanted.where(ledger.c.key_id == key_id)
     page = wanted.order_by(ledger.c.created_at_ms.desc(), ledger.c.id.desc()).limit(limit).offset(offset)
     return tuple(LedgerEntry(*row) for row in connection.execute(page))
+
+
+def _total(budgets: tuple[Budget, ...]) -> Budget | None:
+    return next((one for one in budgets if one.period == "total" and one.hard), None)
+
+
+def _adjust(connection: Connection, account_id: str, limit_nanousd: int, entry_id: str, now_ms: int) -> None:
+    """Make the entries that are no request's add up to the budget in all, so that the sum of all is the balance."""
+    missing = limit_nanousd - _sum(connection, *_not_of_requests(account_id))
+    if missing:
+        note = "what it could spend in all until now"
+        entry = LedgerEntry(entry_id, account_id, None, None, "adjust", missing, now_ms, note)
+        connection.execute(insert(ledger).values(astuple(entry)))
+
+
+def _not_of_requests(account_id: str) -> tuple[ColumnElement[bool], ...]:
+    return ledger.c.account_id == account_id, ledger.c.kind.not_in(_REQUESTS)
+
+
+def _sum(connection: Connection, *which: ColumnElement[bool]) -> int:
+    """In two parts: SQLite refuses a sum that 64 bits don't hold."""
+    amount = ledger.c.amount_nanousd
+    parts = func.sum(amount.bitwise_rshift(literal_column("32"))), func.sum(amount.bitwise_and(0xFFFF_FFFF))
+    high, low = connection.execute(select(*parts).where(*which)).one()
+    return (int(high or 0) << 32) + int(low or 0)

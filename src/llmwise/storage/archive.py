@@ -13,6 +13,7 @@ is made with mode 0600.
 
 import gzip
 import os
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
 from sqlalchemy import Connection, Table, func, insert, select, text
+from sqlalchemy.exc import OperationalError, StatementError
 
 from llmwise.storage import postgres, schema
 from llmwise.storage.tables import metadata
@@ -27,7 +29,16 @@ from llmwise.storage.tables import metadata
 FORMAT = 1
 ROWS_AT_ONCE = 2000
 
-Head: TypeAlias = dict[str, Any]
+Line: TypeAlias = list[Any] | dict[str, Any]
+
+_line = msgspec.json.Decoder(Line)
+
+
+class _Part(msgspec.Struct):
+    """The line before a table's rows."""
+
+    table: str
+    columns: list[str]
 
 
 class ArchiveError(Exception):
@@ -48,6 +59,9 @@ def backup(connection: Connection, path: Path, now_ms: int) -> int:
             count = _backup(connection, raw, now_ms)
             raw.flush()
             os.fsync(fd)
+    except OSError as error:
+        path.unlink()
+        raise ArchiveError(f"can't write {path}: {error.strerror}; make room there or name another folder") from error
     except BaseException:
         path.unlink()
         raise
@@ -77,12 +91,12 @@ def restore(connection: Connection, path: Path) -> int:
             raise ArchiveError(f"the database is not empty: {table.name} has rows; restore into a new one")
     try:
         with gzip.open(path, "rb") as file:
-            return _restore(connection, map(msgspec.json.decode, file))
-    except (OSError, EOFError, msgspec.DecodeError) as error:
-        raise ArchiveError(f"{path} is no whole archive of llmwise's: {error}") from error
+            return _restore(connection, map(_line.decode, file))
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise ArchiveError(f"it is damaged, or no archive of llmwise's ({error}); use another backup") from error
 
 
-def _restore(connection: Connection, lines: Iterator[Any]) -> int:
+def _restore(connection: Connection, lines: Iterator[Line]) -> int:
     head = next(lines, None)
     if not isinstance(head, dict) or head.get("llmwise_archive") != FORMAT:
         raise ArchiveError(f"no archive of format {FORMAT}: its first line is not one's")
@@ -92,7 +106,8 @@ def _restore(connection: Connection, lines: Iterator[Any]) -> int:
     count, waiting = 0, []
     for line in lines:
         if isinstance(line, list):
-            assert table is not None
+            if len(line) != len(columns):
+                raise ArchiveError("it is damaged: a row does not have its table's columns; use another backup")
             waiting.append(dict(zip(columns, line, strict=True)))
             if len(waiting) < ROWS_AT_ONCE:
                 continue
@@ -102,27 +117,36 @@ def _restore(connection: Connection, lines: Iterator[Any]) -> int:
         if isinstance(line, dict):
             if "rows" in line:
                 if line["rows"] != count:
-                    raise ArchiveError(f"it says that it has {line['rows']} rows and has {count}")
+                    raise ArchiveError(f"it says that it has {line['rows']} rows and has {count}; use another backup")
+                if next(lines, None) is not None:  # gzip's checksum is behind the last line: who stops here skips it
+                    raise ArchiveError("it goes on after its end; use another backup")
                 return count
-            table, columns = _table(line), line["columns"]
-    raise ArchiveError("it is cut off: its last line is missing")
+            part = msgspec.convert(line, _Part)
+            table, columns = _table(part), part.columns
+    raise ArchiveError("it is cut off: its last line is missing; use another backup")
 
 
-def _table(line: Head) -> Table:
-    table = metadata.tables.get(line["table"])
-    unknown = [line["table"]] if table is None else [name for name in line["columns"] if name not in table.c]
+def _table(part: _Part) -> Table:
+    table = metadata.tables.get(part.table)
+    unknown = [part.table] if table is None else [name for name in part.columns if name not in table.c]
     if table is None or unknown:
         raise ArchiveError(f"it holds {', '.join(unknown)}, which this llmwise does not know; use a later one")
     return table
 
 
 def _add(connection: Connection, table: Table, rows: list[dict[str, Any]], made: set[int]) -> int:
-    if table.name == "requests" and connection.dialect.name == "postgresql":
-        days = {row["created_at_ms"] // postgres.DAY_MS for row in rows}
-        for day in sorted(days - made):
-            postgres.make(connection, day)
-        made |= days
-    connection.execute(insert(table), rows)
+    try:
+        if table.name == "requests" and connection.dialect.name == "postgresql":
+            days = {row["created_at_ms"] // postgres.DAY_MS for row in rows}
+            for day in sorted(days - made):
+                postgres.make(connection, day)
+            made |= days
+        connection.execute(insert(table), rows)
+    except OperationalError:  # about the database, and not about a row
+        raise
+    except (StatementError, LookupError, TypeError, ArithmeticError) as error:
+        kind = type(getattr(error, "orig", None) or error).__name__  # not its text, which may quote the row
+        raise ArchiveError(f"it is damaged: a row of {table.name} does not fit ({kind}); use another backup") from None
     return len(rows)
 
 

@@ -5,7 +5,7 @@ is a hash of what it says: the same row again changes nothing, another version o
 Fields of the structs are the columns of their tables, in order.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
@@ -16,6 +16,7 @@ from llmwise.storage import postgres
 from llmwise.storage.tables import attempts, imported_requests, imported_usage, imports, requests
 
 DAY_MS = 86_400_000
+HALF_BITS = 32
 END_OF_TIME_MS = 4_102_444_800_000
 """The year 2100."""
 
@@ -204,6 +205,16 @@ def add_file(connection: Connection, read: ImportedFile) -> None:
     _insert(connection, imports, [astuple(read)])
 
 
+def remove(connection: Connection, source: str) -> int:
+    """Forget what was imported of a source, and its files, which are then read when they come again; how many rows."""
+    connection.execute(delete(imports).where(imports.c.format.startswith(source, autoescape=True)))
+    gone = [
+        connection.execute(delete(table).where(table.c.source == source))
+        for table in (imported_requests, imported_usage)
+    ]
+    return sum(one.rowcount for one in gone)
+
+
 def cells(connection: Connection, since_ms: int, until_ms: int) -> tuple[Cell, ...]:
     """Everything from `since_ms` until before `until_ms`, live and imported."""
     return (
@@ -281,13 +292,22 @@ def _not_live() -> Any:
     return ~select(requests.c.id).where(requests.c.id == imported_requests.c.external_id).exists()
 
 
-def _sums(table: Any) -> tuple[Any, ...]:
-    columns = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "cost_nanousd")
-    return tuple(func.coalesce(func.sum(table.c[name]), 0) for name in columns)
+SUMMED = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "cost_nanousd")
 
 
-def _whole(values: Iterable[Any]) -> list[int]:
-    return [int(value) for value in values]  # PostgreSQL adds 64-bit integers up to a decimal
+def _sums(table: Any, *more: Any) -> tuple[Any, ...]:
+    """Of `SUMMED` and `more`, each in two halves, since SQLite fails where a sum of 64-bit integers is none."""
+    halves: list[Any] = []
+    for column in (*(table.c[name] for name in SUMMED), *more):
+        high = column.op(">>")(literal_column(str(HALF_BITS)))
+        low = column.op("&")(literal_column(str(2**HALF_BITS - 1), BigInteger))
+        halves += [func.coalesce(func.sum(high), 0), func.coalesce(func.sum(low), 0)]
+    return tuple(halves)
+
+
+def _joined(halves: Sequence[Any]) -> list[int]:
+    whole = [int(half) for half in halves]  # PostgreSQL adds 64-bit integers up to a decimal
+    return [(high << HALF_BITS) + low for high, low in zip(whole[::2], whole[1::2], strict=True)]
 
 
 def _live(connection: Connection, since_ms: int, until_ms: int) -> list[Cell]:
@@ -298,23 +318,29 @@ def _live(connection: Connection, since_ms: int, until_ms: int) -> list[Cell]:
     several = (r.model.is_(None)) & (r.attempts > 0)
     unpriced = func.sum(case((r.cost_nanousd.is_(None), 1), else_=0))
     failed = func.sum(case((r.status >= 400, 1), else_=0))
-    alone = select(*by, func.count(), failed, *_sums(requests), unpriced).where(*window, ~several).group_by(*by)
-    found = [_cell("gateway", row) for row in connection.execute(alone)]
-    counted = select(*by, func.count(), failed).where(*window, several).group_by(*by)
-    found += [_cell("gateway", (*row, 0, 0, 0, 0, 0, 0)) for row in connection.execute(counted)]
+    alone = select(*by, func.count(), failed, unpriced, *_sums(requests)).where(*window, ~several).group_by(*by)
+    rows = [*connection.execute(alone)]
+    counted = select(*by, func.count(), failed, literal(0)).where(*window, several).group_by(*by)
+    rows += [(*row, *[0] * 2 * len(SUMMED)) for row in connection.execute(counted)]
     by = (_day(r.created_at_ms), attempts.c.model, attempts.c.provider, r.task_type)
     unpriced = func.sum(case((attempts.c.cost_nanousd.is_(None), 1), else_=0))
-    each: Select[Any] = select(*by, literal(0), literal(0), *_sums(attempts), unpriced)
+    each: Select[Any] = select(*by, literal(0), literal(0), unpriced, *_sums(attempts))
     each = each.join_from(attempts, requests, attempts.c.request_id == r.id).where(*window, several).group_by(*by)
-    return found + [_cell("gateway", row) for row in connection.execute(each)]
+    rows += connection.execute(each)
+    return [
+        _cell(("gateway", "tokens", "", day, model, provider, task), count, failed, unpriced, halves)
+        for day, model, provider, task, count, failed, unpriced, *halves in rows
+    ]
 
 
-def _cell(source: str, row: Any) -> Cell:
-    day, model, provider, task_type, *sums = row
-    count, failed, fresh, read, write, output, cost, unpriced = _whole(sums)
+def _cell(
+    key: tuple[Any, ...], count: Any, failed: int, unpriced: int, halves: Sequence[Any], imported_at_ms: int = 0
+) -> Cell:
+    source, kind, cut, day, model, provider, task = key
+    fresh, read, write, output, cost, *listed = _joined(halves)
     return Cell(
-        source, "tokens", "", int(day), model, provider, task_type, count, failed, fresh, read, write, output, cost, 0,
-        unpriced,
+        source, kind, cut, int(day), model, provider, task, None if count is None else int(count), int(failed),
+        fresh, read, write, output, cost, sum(listed), int(unpriced), imported_at_ms,
     )  # fmt: skip
 
 
@@ -324,14 +350,13 @@ def _logged(connection: Connection, since_ms: int, until_ms: int) -> list[Cell]:
     sums = (
         func.count(),
         func.sum(case((i.failed.is_(True), 1), else_=0)),
-        *_sums(imported_requests),
-        func.sum(case((i.priced_by == "catalog", i.cost_nanousd), else_=0)),
         func.sum(case((i.cost_nanousd.is_(None), 1), else_=0)),
+        *_sums(imported_requests, case((i.priced_by == "catalog", i.cost_nanousd), else_=0)),
     )
     rows = select(*by, *sums).where(*_within(i.created_at_ms, since_ms, until_ms), _not_live()).group_by(*by)
     return [
-        Cell(source, "tokens", "", int(day), model, provider, task, *_whole(values))
-        for source, day, model, provider, task, *values in connection.execute(rows)
+        _cell((source, "tokens", "", day, model, provider, task), count, failed, unpriced, halves)
+        for source, day, model, provider, task, count, failed, unpriced, *halves in connection.execute(rows)
     ]
 
 
@@ -340,16 +365,12 @@ def _reported(connection: Connection, since_ms: int, until_ms: int) -> list[Cell
     by = (u.source, u.kind, u.cut, _day(u.starts_at_ms), u.model)
     sums = (
         func.sum(u.requests),
-        *_sums(imported_usage),
-        func.sum(case((u.priced_by == "catalog", u.cost_nanousd), else_=0)),
         func.sum(case((u.cost_nanousd.is_(None), 1), else_=0)),
         func.max(u.imported_at_ms),
+        *_sums(imported_usage, case((u.priced_by == "catalog", u.cost_nanousd), else_=0)),
     )
     rows = select(*by, *sums).where(*_within(u.starts_at_ms, since_ms, until_ms)).group_by(*by)
     return [
-        Cell(
-            source, kind, cut, int(day), model, source, None, None if count is None else int(count), 0,
-            *_whole(values),
-        )
-        for source, kind, cut, day, model, count, *values in connection.execute(rows)
-    ]  # fmt: skip
+        _cell((source, kind, cut, day, model, source, None), count, 0, unpriced, halves, imported_at_ms)
+        for source, kind, cut, day, model, count, unpriced, imported_at_ms, *halves in connection.execute(rows)
+    ]

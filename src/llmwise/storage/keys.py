@@ -137,7 +137,8 @@ def one_key(connection: Connection, which: str) -> KeyRow:
     if not chosen:
         if found:
             return found[-1]
-        raise NotFound(f"no key has the id, name or prefix {which!r}")
+        said = f"{which[:SHOWN_CHARACTERS]}..." if which.startswith(RAW_PREFIX) else which  # it may be a whole key
+        raise NotFound(f"no key has the id, name or prefix {said!r}")
     return chosen[0]
 
 

@@ -6,9 +6,9 @@
 
 Its laws. One `write` a record, so that a process that is killed loses nothing: the kernel has the bytes. A machine that
 loses power loses at most what came since the last `sync`. Whatever the byte at which a segment ends, its reader gets a
-prefix of its records. A segment is deleted when all its settlements are in the database and not before: what is
-replayed is by id, so that once too often does no harm. Open admissions are carried into the next segment, so that old
-ones need not be kept for them.
+prefix of its records. A damaged frame is skipped, and takes no other with it, while its length holds. A segment is
+deleted when all its settlements are in the database and not before: what is replayed is by id, so that once too often
+does no harm. Open admissions are carried into the next segment, so that old ones need not be kept for them.
 
 Where the disk takes no more, `settle` says so by `None` and the file stays whole: the writer keeps the record in
 memory.
@@ -17,6 +17,7 @@ memory.
 import fcntl
 import logging
 import os
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,9 +40,12 @@ READ_BYTES = 1 << 20
 FOLDERS = 1024
 
 ADMITTED, SETTLED = ord("a"), ord("s")
+DAMAGED = 0
+"""The kind that a reader gives to a frame whose checksum is wrong; its payload begins with the kind that it had."""
 
 _HEAD = struct.Struct("<II")
 _PREFIX = _HEAD.size + 1
+_LIKE_A_FRAME = re.compile(rb"(?s)(?=...\0....[as])")  # one of less than 16 MB, of either kind
 
 _encoder = msgspec.msgpack.Encoder()
 _admissions = msgspec.msgpack.Decoder(Admission)
@@ -60,7 +64,7 @@ class Spool:
         self._segment_bytes = segment_bytes
         self._buffer = bytearray()
         self._open: dict[str, Admission] = {}
-        self._oldest = self._segment = max(_segments(folder), default=0) + 1
+        self._oldest = self._segment = max(_segments(folder) + _segments(folder, "damaged"), default=0) + 1
         self._offset = 0
         self._dirty = False
         self._torn = False  # the segment ends in half a frame that could not be cut off
@@ -198,14 +202,17 @@ class Spool:
 
 class Leftovers:
     """What a process that has ended left in a folder whose lock the caller holds: read in the order of writing, and
-    then, as `interrupted`, what was admitted and never settled."""
+    then, as `interrupted`, what was admitted and never settled. `lost` counts the settlements that can't be read, each
+    stretch behind a damaged length as one."""
 
     def __init__(self, folder: Path, before: int | None = None) -> None:
         """Segments from number `before` on are somebody's who lives."""
+        self.lost = 0
         self._folder = folder
         self._numbers = [number for number in _segments(folder) if before is None or number < before]
         self._open: dict[str, Admission] = {}
-        self._damaged: dict[int, int] = {}  # by number: where the damage begins
+        self._in_doubt: set[str] = set()  # open when a settlement was lost, which may have been theirs
+        self._damaged: set[int] = set()
 
     def __bool__(self) -> bool:
         return bool(self._numbers)
@@ -216,11 +223,8 @@ class Leftovers:
             data = _read(self._folder / _name(number), 0, None, whole=True)
             end = 0
             for kind, payload, stop in frames(data):
-                try:
-                    settled = self._take(kind, payload)
-                except msgspec.DecodeError:  # whole, but not of this program's making
-                    break
                 end = stop
+                settled = self._take(number, kind, payload)
                 if settled is None:
                     continue
                 found.append(settled)
@@ -228,33 +232,50 @@ class Leftovers:
                     yield found
                     found = []
             if _damaged(data, end):
-                self._damaged[number] = end
+                self._lose(number, DAMAGED)
         if found:
             yield found
 
     def interrupted(self) -> tuple[Admission, ...]:
-        """After `settlements` is through."""
-        return tuple(self._open.values())
+        """After `settlements` is through. Not those whose settlement may be among the lost: they may have been
+        answered, and nobody knows any more."""
+        return tuple(admission for id, admission in self._open.items() if id not in self._in_doubt)
 
     def discard(self) -> None:
         """All of it is in the database, but for what is damaged: that is kept for people to look at."""
         for number in self._numbers:
             path = self._folder / _name(number)
             if number in self._damaged:
-                log.error("%s: from byte %d on it can't be read; kept as .damaged", path, self._damaged[number])
+                log.error("%s: some of it can't be read; kept as .damaged", path)
                 path.rename(path.with_suffix(".damaged"))
             else:
                 _delete(path)
+        if self.lost:
+            unknown = sorted(self._open.keys() & self._in_doubt)
+            log.error("%d settled requests are lost; how these ended is not known: %s", self.lost, unknown[:100])
         self._numbers = []
 
-    def _take(self, kind: int, payload: bytes) -> Settled | None:
-        if kind == ADMITTED:
-            admission = _admissions.decode(payload)
-            self._open[admission.id] = admission
-            return None
-        settled = _settlements.decode(payload)
-        self._open.pop(settled[0].id, None)
-        return settled
+    def _take(self, number: int, kind: int, payload: bytes) -> Settled | None:
+        try:
+            if kind == ADMITTED:
+                admission = _admissions.decode(payload)
+                self._open[admission.id] = admission
+                self._in_doubt.discard(admission.id)  # carried into a new segment, so that it was not settled before
+            elif kind == SETTLED:
+                settled = _settlements.decode(payload)
+                self._open.pop(settled[0].id, None)
+                return settled
+            else:
+                self._lose(number, payload[0] if kind == DAMAGED else kind)
+        except msgspec.DecodeError:  # whole, but not of this program's making
+            self._lose(number, kind)
+        return None
+
+    def _lose(self, number: int, kind: int) -> None:
+        self._damaged.add(number)
+        if kind != ADMITTED:
+            self.lost += 1
+            self._in_doubt |= self._open.keys()
 
 
 def interrupted(admission: Admission) -> Settled:
@@ -332,16 +353,28 @@ def waiting(root: Path) -> tuple[int, int]:
     return settled, sum(map(len, contents))
 
 
+def damaged(root: Path) -> list[Path]:
+    """The segments below `root` that were kept because some of their records can't be read."""
+    return sorted(path for folder in root.iterdir() if folder.is_dir() for path in folder.glob("[0-9]*.damaged"))
+
+
 def frames(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Kind, payload and end of each whole frame from the start of `data` on; ends at the first that isn't."""
+    """Kind, payload and end of each frame from the start of `data` on; `DAMAGED` is one whose checksum is wrong. Ends
+    at the last whole one that the lengths lead to: what is damaged behind it may still be being written."""
     start, size = 0, len(data)
+    held: list[tuple[int, bytes, int]] = []
     while start + _PREFIX <= size:
         length, checksum = _HEAD.unpack_from(data, start)
         body = start + _HEAD.size
         end = body + length
-        if not length or end > size or crc32(data[body:end]) != checksum:
+        if not length or end > size:
             return
-        yield data[body], data[body + 1 : end], end
+        if crc32(data[body:end]) != checksum:
+            held.append((DAMAGED, data[body:end], end))
+        else:
+            yield from held
+            held.clear()
+            yield data[body], data[body + 1 : end], end
         start = end
 
 
@@ -358,19 +391,31 @@ def lock_folder(folder: Path) -> int | None:
 
 
 def _damaged(data: bytes, end: int) -> bool:
-    """Whether a whole frame lies at `end` that can't be taken. (Half a frame, or zeros, is what a crash leaves.)"""
-    if end + _PREFIX > len(data):
-        return False
-    length: int = _HEAD.unpack_from(data, end)[0]
-    return 0 < length <= len(data) - end - _HEAD.size
+    """Whether more lies at `end` than a crash leaves, which is half a frame or zeros: all of one that can't be taken,
+    or a whole one somewhere behind. That one is not read: without a length that leads to it, it could be a part of
+    somebody's text."""
+    return _fits(data, end) or any(
+        _fits(data, found.start()) and _checks(data, found.start()) for found in _LIKE_A_FRAME.finditer(data, end + 1)
+    )
+
+
+def _fits(data: bytes, start: int) -> bool:
+    room = len(data) - start - _HEAD.size
+    return room > 0 and 0 < _HEAD.unpack_from(data, start)[0] <= room
+
+
+def _checks(data: bytes, start: int) -> bool:
+    length, checksum = _HEAD.unpack_from(data, start)
+    body = start + _HEAD.size
+    return crc32(memoryview(data)[body : body + length]) == int(checksum)
 
 
 def _name(number: int) -> str:
     return f"{number:08d}.spool"
 
 
-def _segments(folder: Path) -> list[int]:
-    return sorted(int(path.stem) for path in folder.glob("[0-9]*.spool"))
+def _segments(folder: Path, suffix: str = "spool") -> list[int]:
+    return sorted(int(path.stem) for path in folder.glob(f"[0-9]*.{suffix}"))
 
 
 def _create(folder: Path, number: int) -> int:

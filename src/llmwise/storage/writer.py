@@ -46,9 +46,9 @@ class WriterSettings(Struct, frozen=True, kw_only=True):
 
 
 class WriterHealth(Struct, frozen=True):
-    """`waiting` are not in the database yet. `dropped` will never be: there was no room, or the database refused the
-    row itself. While writes fail, `failing_since_ms` (Unix time) and `error` say so. `spool_error` says why the disk
-    takes no records; `spooled` is whether there is a spool at all."""
+    """`waiting` are not in the database yet. `dropped` will never be: there was no room, the database refused the row
+    itself, or a dead process' spool was damaged. While writes fail, `failing_since_ms` (Unix time) and `error` say so.
+    `spool_error` says why the disk takes no records; `spooled` is whether there is a spool at all."""
 
     waiting: int
     written: int
@@ -101,7 +101,7 @@ class Writer:
         self._in_flight = 0
         self._written = 0
         self._refused = 0  # taken in, but the database refused the row
-        self._refused_of_others = 0  # the same, of what a dead process left
+        self._lost_of_others = 0  # of what dead processes left: refused too, or damaged
         self._no_room = 0
         self._wanted = 0  # a flush waits until this many are settled
         self._arrived = asyncio.Event()
@@ -148,13 +148,18 @@ class Writer:
         """Write until `drain` has ended, after what dead processes have left. Cancelled, it stops where it is; the
         batch under way may still arrive."""
         self._task = asyncio.current_task()
-        syncing = asyncio.create_task(self._keep_synced(), name="spool-sync") if self._spool is not None else None
+        beside: list[asyncio.Task[None]] = []
+        if self._spool is not None:
+            beside.append(asyncio.create_task(self._keep_synced(), name="spool-sync"))
         try:
-            await self._replay()
+            if self._spool is not None:
+                await self._replay(self._spool)
+                beside.append(asyncio.create_task(self._keep_adopting(self._spool), name="spool-adopt"))
             while self._waiting or self._unread or not self._draining.is_set():
                 if not self._waiting and not self._read_back():
                     self._arrived.clear()
-                    await self._idle()
+                    if not self._draining.is_set():
+                        await self._arrived.wait()
                     continue
                 await self._linger()
                 size = min(len(self._waiting), self._settings.batch)
@@ -169,9 +174,10 @@ class Writer:
                 progress.set()
         finally:
             self._bound = 0  # whatever comes now is counted as dropped, unless the spool takes it
-            if syncing is not None:
-                syncing.cancel()
-                await asyncio.wait([syncing])
+            for task in beside:
+                task.cancel()
+            if beside:
+                await asyncio.wait(beside)
             self._finished.set()
 
     async def flush(self, timeout_s: float = 2.0) -> bool:
@@ -212,7 +218,7 @@ class Writer:
         return WriterHealth(
             waiting=self._unsettled,
             written=self._written,
-            dropped=self._no_room + self._refused + self._refused_of_others,
+            dropped=self._no_room + self._refused + self._lost_of_others,
             failing_since_ms=self._failing_since_ms,
             error=self._error,
             spooled=self._spool is not None,
@@ -226,16 +232,6 @@ class Writer:
     @property
     def _unsettled(self) -> int:
         return self._in_flight + len(self._waiting) + self._unread
-
-    async def _idle(self) -> None:
-        """Wait for a record, and look for the folders of the dead meanwhile."""
-        if self._draining.is_set():
-            return
-        try:
-            async with asyncio.timeout(self._settings.adopt_s if self._spool is not None else None):
-                await self._arrived.wait()
-        except TimeoutError:
-            await self._adopt()
 
     def _read_back(self) -> bool:
         """Take up to a batch from the spool into memory; whether there was any."""
@@ -257,17 +253,20 @@ class Writer:
         if position is not None and self._spool is not None:
             self._spool.release(position)
 
-    async def _replay(self) -> None:
+    async def _replay(self, spool: Spool) -> None:
         """What the process before this one left in the same folder, then what others left in theirs."""
-        if self._spool is not None:
-            await self._store_leftovers(Leftovers(self._spool.folder, before=self._spool.start[0]))
-            await self._adopt()
+        await self._store_leftovers(Leftovers(spool.folder, before=spool.start[0]))
+        await self._adopt(spool)
 
-    async def _adopt(self) -> None:
-        if self._spool is None:
-            return
+    async def _keep_adopting(self, spool: Spool) -> None:
+        """Beside the writing, by a clock of its own: the folders of the dead wait neither for a pause nor delay one."""
+        while True:
+            await asyncio.sleep(self._settings.adopt_s)
+            await self._adopt(spool)
+
+    async def _adopt(self, spool: Spool) -> None:
         try:
-            for lock, left in abandoned(self._spool.folder.parent, self._spool.folder):
+            for lock, left in abandoned(spool.folder.parent, spool.folder):
                 try:
                     await self._store_leftovers(left)
                 finally:
@@ -287,11 +286,12 @@ class Writer:
             await self._write_for_others(
                 [interrupted(admission) for admission in cut_short[start : start + self._settings.batch]]
             )
+        self._lost_of_others += left.lost
         left.discard()
         log.warning("replayed %d settled requests of a process that ended; %d were interrupted", count, len(cut_short))
 
     async def _write_for_others(self, batch: list[Settled]) -> None:
-        self._refused_of_others += await self._write(batch)
+        self._lost_of_others += await self._write(batch)
         for record, _, entries in batch:
             self._on_replayed(record, entries)
 

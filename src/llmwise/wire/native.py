@@ -474,7 +474,7 @@ class VerdictOrder(Struct):
 
 class Verdict(Struct):
     """`tied` are the models that share the first rank, when several do; the `winner` is then the one whose worst score
-    was the best, and of those the one named first. `disagreement`: the two orders have no best model in common."""
+    was the best, and of those the one named first. `disagreement`: the orders have no best model in common."""
 
     winner: str
     scores: list[VerdictScore]

@@ -8,10 +8,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from llmwise.api.learning import whole
+from llmwise.api.learning import reference_of, whole
 from llmwise.domain.plan import AutoDecision, Insight
+from llmwise.insights.bounded import Asked
 from llmwise.insights.control import Control
 from llmwise.insights.policy import Policy, learned
+from llmwise.insights.values import Example, look
+from llmwise.routing.values import Expected
 from llmwise.storage.insights import Signal
 from llmwise.storage.store import Store
 from tests.unit.storage.samples import NOW_MS, attempt, request
@@ -77,3 +80,13 @@ async def test_explored_traffic_with_feedback_makes_a_policy_that_is_bounded_as_
     priced = learned(found).priced
     assert priced is not None
     assert priced.reference in ("dear", "cheap")
+
+
+def test_a_mix_is_compared_with_the_best_of_it_and_a_clear_majority_with_itself() -> None:
+    def asked(model: str, quality: float, count: int) -> list[Asked]:
+        seen = look(Example("Why?", {model: Expected(quality, 1.0)}))
+        return [Asked(seen, {model: 1.0}, f"{model}{at}") for at in range(count)]
+
+    mixed = asked("cheap", 0.6, 90) + asked("dear", 0.95, 80) + asked("fast", 0.9, 80) + asked("rare", 1.0, 5)
+    assert reference_of(mixed) == "dear"
+    assert reference_of(mixed + asked("cheap", 0.6, 400)) == "cheap"

@@ -92,7 +92,8 @@ def test_openais_usage_has_its_buckets_disjoint_and_its_batches_at_half_the_pric
 def test_what_has_no_tokens_is_left_out_and_said_so() -> None:
     _, result = read(sample("openai_usage.json"))
     assert result.rejected == 1
-    assert result.rejections[0].reason == "usage of images has no tokens: left out"
+    assert result.rejections[0].reason == "bucket 1, result 3: usage of images has no tokens: left out"
+    assert list(result.reasons) == ["usage of images has no tokens: left out"]
 
 
 def test_openais_costs_are_taken_to_the_nano_dollar() -> None:
@@ -163,7 +164,6 @@ def test_a_batchs_answers_find_their_questions_whatever_file_comes_first() -> No
     alone = requests(sample("batch_output.jsonl"))
     assert [row.task_type for row in alone] == [None, None]
     assert [row.id for row in alone] == [row.id for row in both]
-    assert read(sample("batch_output.jsonl"), sample("batch_input.jsonl"))[1].unanswered == 1
 
 
 def test_our_own_format_takes_a_prompt_or_messages() -> None:
@@ -224,6 +224,102 @@ def test_what_was_left_out_is_counted_whole_and_shown_in_part() -> None:
     assert len(result.rejections) == 20
     assert sum(result.reasons.values()) == 5_000
     assert len(result.reasons) <= 51
+
+
+LINE = '{"created_at": "2026-11-03T09:00:00Z", "model": "gpt-4o", "input_tokens": 1, "output_tokens": 1'
+
+
+def rejected(text: str) -> list[str]:
+    return [f"{one.line}: {one.reason}" for one in read(given(text))[1].rejections]
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (', "cost_usd": -0.5', "a request costs nothing or more"),
+        (', "cost_usd": 1000001', "over 1,000,000 USD"),
+        (', "input_tokens": 1000000000001', "<= 1000000000000"),
+        (', "model": "gpt\\u00004"', "has control characters"),
+        (', "conversation_id": "a\\u0000"', "has control characters"),
+    ],
+)
+def test_a_line_that_would_break_a_report_is_refused_by_number(told: str, said: str) -> None:
+    (reason,) = rejected(f"{LINE}}}\n{LINE}{told}}}\n")
+    assert reason.startswith("2: ")
+    assert said in reason
+
+
+def test_negative_costs_are_refused_in_csv_and_from_litellm_and_stay_credits_in_a_bill() -> None:
+    head = "created_at,model,input_tokens,output_tokens,cost_usd\n"
+    assert "a request costs nothing or more" in rejected(head + "2026-11-03T09:00:00Z,gpt-4o,1,1,-1\n")[0]
+    head = "request_id,startTime,spend,model\n"
+    assert "a request costs nothing or more" in rejected(head + "a,2026-11-03T09:00:00Z,-1,gpt-4o\n")[0]
+    bill = (DATA / "openai_costs.csv").read_text().replace("0.895874", "-0.895874")
+    assert usage(given(bill))[0].cost_nanousd == -895_874_000
+
+
+def test_the_dearest_row_that_is_accepted_is_a_64_bit_amount() -> None:
+    most = LINE.replace("gpt-4o", "o1-pro").replace(" 1", f" {10**12}")
+    (row,) = requests(given(most + "}"))
+    assert row.cost_nanousd is not None
+    assert 10**17 < row.cost_nanousd < 2**63
+
+
+def test_a_bad_bucket_is_told_by_its_place_and_the_others_are_read() -> None:
+    page = json.loads((DATA / "openai_usage.json").read_text())
+    whole = len(usage(sample("openai_usage.json")))
+    first = page["data"][0]
+    page["data"] = [{**first, "start_time": -1}, *page["data"]]
+    page["data"][1]["results"][0]["input_tokens"] = -4
+    _, result = read(given(json.dumps([page], indent=1)))
+    assert (result.unit, result.records) == ("entry", whole - 1)
+    assert [(one.line, one.reason.split(":")[0]) for one in result.rejections[:2]] == [
+        (1, "bucket 1"),
+        (1, "bucket 2, result 1"),
+    ]
+    costs = json.loads((DATA / "anthropic_costs.json").read_text())
+    costs["data"][0]["results"][-1]["currency"] = "EUR"
+    last = len(costs["data"][0]["results"])
+    (reason,) = rejected(json.dumps(costs, indent=1))
+    assert reason.startswith(f"1: bucket 1, result {last}: currency")
+
+
+def test_an_entry_of_an_array_is_told_by_its_number() -> None:
+    rows = json.loads((DATA / "litellm.json").read_text())
+    rows[1]["startTime"] = "never"
+    _, result = read(given(json.dumps(rows)))
+    assert (result.unit, [one.line for one in result.rejections]) == ("entry", [2])
+
+
+def test_a_csv_with_a_long_prompt_counts() -> None:
+    head = "request_id,startTime,spend,prompt_tokens,completion_tokens,model,messages\n"
+    long = json.dumps([{"role": "user", "content": "Summarize this: " + "word " * 60_000}]).replace('"', '""')
+    rows, result = read(given(f'{head}a,2026-11-03T09:00:00Z,0.5,60000,9,gpt-4o,"{long}"\n'))
+    assert (len(rows), result.rejected) == (1, 0)
+    assert requests(given(f'{head}a,2026-11-03T09:00:00Z,0.5,60000,9,gpt-4o,"{long}"\n'))[0].task_type is not None
+
+
+def test_lines_without_an_id_that_look_alike_are_counted() -> None:
+    twins = f"{LINE}}}\n" * 4
+    named = f'{LINE}, "id": "a"}}\n' * 2
+    _, result = read(given(twins + named))
+    assert result.alike == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x7fELF\x02\x01\x01\0\0\r\0\rcode" * 50, "is no text"),
+        (b"created_at,model,input_tokens,output_tokens\r2026-11-03T09:00:00Z,gpt-4o,1,1\r", "a carriage return alone"),
+        (gzip.compress(gzip.compress(LINE.encode() + b"}")), "is compressed twice"),
+        ("created_at,model,input_tokens,output_tokens\r\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
+        ("a,b\n".encode("utf-16-le"), "is no text"),
+        (b'a,"' + b"x" * 140_000, "neither JSON nor a CSV"),
+    ],
+)
+def test_a_file_that_is_no_proper_text_is_told_why(data: bytes, said: str) -> None:
+    with pytest.raises(UnknownFormat, match=said):
+        recognise(given(data))
 
 
 @pytest.mark.parametrize("hostile", [b"\x00" * 100, b"[" * 100_000, b"{" * 100_000, b'{"request_id": "\xff\xfe"'])

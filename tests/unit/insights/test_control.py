@@ -24,10 +24,15 @@ def test_returning_goes_back_version_by_version_and_then_to_none() -> None:
         give_back(control, "cost", 6)
 
 
-def test_adopting_what_is_on_trial_ends_the_trial() -> None:
+def test_what_changes_under_a_trial_ends_it() -> None:
     control = begin(adopt(Control(), "cost", "a", 1), TRIAL)
     assert adopt(control, "cost", "b", 2).trial is None
-    assert adopt(control, "cost", "c", 2).trial == TRIAL
+    guarded = adopt(control, "cost", "c", 2, guard_days=7)
+    assert (guarded.trial, guarded.guard is not None) == (None, True)
+    assert give_back(control, "cost", 2).trial is None
+    assert adopt(control, "latency", "x", 2).trial == TRIAL
+    assert give_back(adopt(control, "latency", "x", 2), "latency", 3).trial == TRIAL
+    assert adopt(control, "latency", "x", 2, guard_days=7).trial is None, "two comparisons at once would be none"
 
 
 def test_one_trial_at_a_time() -> None:

@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,14 @@ def test_other_names_missing_cells_and_fewer_classes_are_no_obstacle(
     ("lines", "says"),
     [
         (None, "there is no such folder"),
-        ([], "no outcomes/SET.jsonl with a line in it"),
+        ([], "no SET.jsonl with a line in it, there or in outcomes/"),
         (["{}"], "made.jsonl, line 1: Object missing required field `prompt`"),
         (['{"prompt": "p", "task": "t", "source": "s", "models": {"big": {"score": "x", "cost": 1}}}'], "`$.models"),
+        (
+            ['{"prompt": "p", "models": {"big": {"score": 7, "cost": 1}}}'],
+            "line 1: Expected `float` <= 1.0 - at `$.models",
+        ),
+        (['{"prompt": "p", "models": {"big": {"score": 1, "cost": -1}}}'], "line 1: Expected `float` >= 0.0"),
         (['{"prompt": "p", "task": "t", "source": "s", "models": {"big": {"score": 1, "cost": 1}}}'] * 90, "no set in"),
     ],
 )
@@ -125,3 +131,41 @@ def test_what_is_no_data_is_said_in_a_line(
         assert says in found.stderr
         assert "Traceback" not in found.stderr
         assert found.stdout == ""
+
+
+def rewritten(source: Path, at: Path, edit: Callable[[dict[str, Any]], object], mark: str = "") -> Path:
+    """The set of `source`, each row edited, in `at` itself."""
+    rows = [json.loads(line) for line in (source / "outcomes" / "made.jsonl").read_text().splitlines()]
+    for row in rows:
+        edit(row)
+    at.mkdir()
+    (at / "made.jsonl").write_text(mark + "".join(json.dumps(row) + "\r\n" for row in rows))
+    return at
+
+
+def test_the_outcomes_folder_itself_will_do_and_a_mark_and_missing_tasks_change_nothing(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    usual = run("--train", str(folders[0]), "--data", str(folders[1]), "--json")
+    inner = run("--train", str(folders[0] / "outcomes"), "--data", str(folders[1] / "outcomes"), "--json")
+    assert (inner.returncode, inner.stdout, inner.stderr) == (0, usual.stdout, "")
+    bare = rewritten(
+        folders[0], tmp_path / "bare", lambda row: [row.pop(k) for k in ("task", "source", "id")], "\ufeff"
+    )
+    found = run("--train", str(bare), "--data", str(folders[1] / "outcomes"), "--json")
+    assert (found.returncode, found.stdout) == (0, usual.stdout)
+    assert "360 of 360 rows of made name no task" in found.stderr
+
+
+@pytest.mark.parametrize("what", ["score", "cost"])
+def test_what_there_is_nothing_to_learn_from_is_said_in_a_line(
+    folders: tuple[Path, Path], tmp_path: Path, what: str
+) -> None:
+    zero = rewritten(
+        folders[0], tmp_path / "zero", lambda row: [one.update({what: 0}) for one in row["models"].values()]
+    )
+    found = run("--train", str(zero), "--data", str(folders[1]), "--json")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert found.stderr.splitlines() == [
+        "made of --train: no model costs anything, or none is ever right: there is nothing to learn"
+    ]

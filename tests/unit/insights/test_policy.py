@@ -2,8 +2,10 @@
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from llmwise.domain.requests import Goal
+from llmwise.insights.dataset import Row
 from llmwise.insights.estimate import estimate
 from llmwise.insights.policy import Policy, TaskPolicy, learned, recommend
 
@@ -56,6 +58,47 @@ def test_the_guard_is_not_broken_in_truth(seed: int) -> None:
     for task in found.tasks.values():
         assert task.primary == "dear"
         assert "below_guard" in codes(task, "cheap")
+
+
+MIXED = {
+    "chat": {"dear": Truth(0.95, 9000), "cheap": Truth(0.60, 300), "fast": Truth(0.94, 2000), "twin": Truth(0.95, 9)}
+}
+
+
+def by_name(shares: dict[str, int], judged: bool = True) -> list[Row]:
+    """So many requests to each by name: no chance, no propensity."""
+    rows = []
+    for model, count in shares.items():
+        alone = {"chat": {model: MIXED["chat"][model]}}
+        rows += [
+            replace(row, propensity=None, conversation=f"{model}{at}")
+            for at, row in enumerate(traffic(alone, 2 * count, seed=1, today=model, judged=judged))
+            if row.after is None
+        ][:count]
+    return rows
+
+
+@pytest.mark.parametrize("told", [{}, {"chat": "cheap"}], ids=["most asked", "in force"])
+def test_where_today_is_a_mix_nothing_becomes_as_bad_as_its_worst(told: dict[str, str]) -> None:
+    rows = by_name({"cheap": 260, "dear": 250, "fast": 250})
+    task = recommend(estimate(rows), "cost", told, 0, points=0.05).tasks["chat"]
+    assert (task.today, task.enough, task.primary) == ("cheap", True, "fast")
+    assert {"mix", "below_guard"} <= codes(task)
+    mixed = next(reason.text for reason in task.reasons if reason.code == "mix")
+    assert mixed.startswith("Today is a mix (cheap 34%, dear 33%, fast 33%): its mean quality is 0.8")
+    assert "cheap: quality surely" in str(task.reasons)
+    assert "cheap" not in task.chain
+    few = recommend(estimate(by_name({"cheap": 260, "fast": 200, "dear": 30})), "cost", {}, 0, points=0.0)
+    assert few.tasks["chat"].primary != "cheap"
+    alone = recommend(estimate(by_name({"cheap": 500, "fast": 60, "dear": 30})), "cost", {}, 0).tasks["chat"]
+    assert (alone.primary, "mix" in codes(alone)) == ("cheap", False), "a clear majority is what today is"
+
+
+def test_nothing_is_recommended_where_only_who_is_worse_than_the_mix_has_enough_data() -> None:
+    rows = by_name({"cheap": 150, "dear": 45, "fast": 45, "twin": 45})
+    task = recommend(estimate(rows), "cost", {}, 0).tasks["chat"]
+    assert (task.enough, task.today, task.primary, task.chain) == (False, "cheap", "cheap", ())
+    assert {"not_enough_data", "mix", "below_guard"} <= codes(task)
 
 
 def test_too_little_evidence_recommends_nothing_and_says_so() -> None:

@@ -10,7 +10,9 @@ from msgspec.structs import replace
 from llmwise.api.rerunning import pairwise
 from llmwise.domain.models import ModelCard, Rate
 from llmwise.insights.bounded import bound
-from llmwise.insights.rerun import Grade, Past, rerun, sample
+from llmwise.insights.intervals import mean
+from llmwise.insights.replay import compared
+from llmwise.insights.rerun import Grade, Past, over_all, rerun, sample
 from llmwise.insights.suites import Asked
 from llmwise.storage.rows import SettledRequest
 from tests.unit.storage.samples import request as settled
@@ -110,6 +112,41 @@ def test_a_sample_has_no_question_whose_kept_text_is_not_what_was_asked() -> Non
     assert len(sample([records[0]] * 30, 10, random.Random(1))[0]) == 10
 
 
+async def test_what_stays_as_it_is_is_neither_asked_nor_graded_nor_in_the_estimate() -> None:
+    """Nine in ten stay; the limit leaves room for five of the ten others, which lose a tenth of quality each."""
+    engine = Engine()
+    found = await rerun(
+        past(100), lambda one: ["cheap" if int(one.id[4:]) % 10 == 0 else "dear"], engine.ask, graded, lambda *_: 15, 75
+    )
+    assert (len(found.asked), found.unchanged, found.unasked) == (5, 90, 5)
+    assert {model for model, _ in engine.asked} == {"cheap"}
+    outcomes = [[*one.seen.outcomes.values()] for one in found.asked]
+    assert {(old.quality, new.quality) for old, new in outcomes} == {(0.9, 0.8)}
+
+
+def test_a_change_of_a_few_counts_by_their_share_and_both_are_uncertain() -> None:
+    rng = random.Random(5)
+    covered = 0
+    for _ in range(400):
+        changes = [rng.gauss(-0.3, 0.2) if rng.random() < 0.25 else None for _ in range(200)]
+        moved = [change for change in changes if change is not None]
+        part = mean(moved[: len(moved) // 2])  # the limit left room for a half
+        assert part is not None
+        covered += -0.075 in over_all(part, len(moved), 200).interval
+    assert 0.92 <= covered / 400 <= 0.98
+    one = mean([-0.3])
+    assert one is not None
+    assert over_all(one, 10, 100).interval.low < -1e9, "one question says nothing of others"
+
+
+def test_a_few_that_all_stayed_as_good_are_no_certainty() -> None:
+    five = compared([0.8] * 5, [0.8] * 5, range(5), unit=True)
+    assert five is not None
+    assert five.change.value == pytest.approx(0)
+    assert five.change.interval.low < -0.3
+    assert five.change.interval.high > 0.3
+
+
 class Judge:
     """Prefers what stands first, by two points, as models do; beyond that it knows who is good."""
 
@@ -137,9 +174,12 @@ async def test_a_judge_reads_each_pair_in_both_orders_so_that_its_liking_of_the_
     assert (judge.orders, cost) == (["good first", "bad first"], 6)
 
 
-async def test_the_same_answers_need_no_judge_and_no_verdict_grades_nobody() -> None:
+async def test_the_same_answers_are_as_good_as_each_other_and_no_verdict_grades_nobody() -> None:
     judge = Judge()
     grade = pairwise(judge.ask, CARD)
-    assert await grade("Why?", {"dear": "it is so", "cheap": "it  is so"}) == ({"dear": 1.0, "cheap": 1.0}, 0)
+    judge.says = '{"scores": [{"answer": "A", "score": 8}, {"answer": "B", "score": 3}], "overall": ""}'
+    same = {"dear": "it is so: a good answer, a bad answer", "cheap": "it  is so: a good answer, a bad answer"}
+    qualities, _ = await grade("Why?", same)
+    assert qualities == pytest.approx({"dear": 0.55, "cheap": 0.55}), "read, and not made up"
     judge.says = "I would rather not."
     assert await grade("Why?", {"dear": "a good answer", "cheap": "a bad answer"}) == ({}, 3)

@@ -15,12 +15,13 @@ from llmwise.domain.plan import Plan, PlannedAttempt
 from llmwise.domain.ports import Provider
 from llmwise.domain.requests import ChatRequest
 from llmwise.domain.usage import TokenUsage
-from llmwise.orchestration.blend import Blend, Recipe, Strategy, question_of, writers_of
+from llmwise.orchestration.blend import Blend
 from llmwise.orchestration.bounds import UNBOUNDED, Bounds
 from llmwise.orchestration.compare import Comparison
 from llmwise.orchestration.judge import Judgement
 from llmwise.orchestration.panel import Question, piped, plainly
 from llmwise.orchestration.prompts import BUILT_IN
+from llmwise.orchestration.recipe import Recipe, Strategy, question_of, writers_of
 
 from .engines import PRICE, Engine
 

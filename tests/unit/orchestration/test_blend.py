@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
-from llmwise.domain.errors import InvalidRequest, UpstreamServerError
+from llmwise.domain.errors import GatewayError, InvalidRequest, UpstreamServerError
 from llmwise.domain.messages import Message, Text
 from llmwise.domain.requests import ChatRequest, ResponseFormat
-from llmwise.orchestration.blend import Begun, Strategy, Synthesizing
+from llmwise.orchestration.blend import Begun, Synthesizing
 from llmwise.orchestration.bounds import Bounds
 from llmwise.orchestration.deadlines import TimeoutSettings
 from llmwise.orchestration.estimates import check_affordable
 from llmwise.orchestration.panel import Said, piped
+from llmwise.orchestration.recipe import Strategy
 from llmwise.providers.scripted import script as faults
 
 from .engines import until
-from .panels import QUESTION, Panels, asking, codes, nothing_runs
+from .panels import QUESTION, Panels, Reply, asking, codes, nothing_runs
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(20)]
 
@@ -339,3 +340,125 @@ async def test_sources_are_told_of_as_they_end() -> None:
     assert isinstance(panels.items[0], Begun)
     assert order[-1] == "a"
     assert set(order) == set("abc")
+
+
+# --- a form ---
+
+FORM = ResponseFormat(
+    "json_schema",
+    {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False},
+    "city",
+    True,
+)
+FITTING = '{"city": "Canberra"}'
+
+
+def formed(*, formless: str | Reply = "Canberra.", formed: str | Reply = FITTING) -> Reply:
+    """A model that is free to answer as it likes, unless it is asked for the form."""
+
+    def reply(request: ChatRequest) -> str | GatewayError:
+        given = formless if request.response_format is None else formed
+        return given(request) if callable(given) else given
+
+    return reply
+
+
+@pytest.mark.parametrize("strategy", ["consensus", "council", "best_of", "moa"])
+async def test_one_source_without_the_form_is_written_anew(strategy: Strategy) -> None:
+    panels = Panels(replies={"a": formed(), "b": down, "c": down})
+    blend = panels.blend(strategy, request=asking(response_format=FORM), layers=1)
+    assert await panels.play_out(blend) is None
+    assert (panels.said, blend.writer, codes(blend)) == (FITTING, "a", ["one_source"])
+    assert "begin draft" in told(panels.replying["a"].asked[-1])
+
+
+async def test_the_same_answers_without_the_form_are_written_anew() -> None:
+    panels = Panels(replies=dict.fromkeys("abc", formed()))
+    blend = panels.blend(request=asking(response_format=FORM))
+    assert await panels.play_out(blend) is None
+    assert (panels.said, codes(blend)) == (FITTING, [])
+
+
+@pytest.mark.parametrize("strategy", ["consensus", "chain"])
+@pytest.mark.parametrize("kind", ["json_schema", "json_object"])
+async def test_a_form_that_nobody_could_write_fails_the_blend(strategy: Strategy, kind: Any) -> None:
+    panels = Panels(replies=dict.fromkeys("abc", formed(formed=down)))
+    form = FORM if kind == "json_schema" else ResponseFormat(kind)
+    error = await panels.play_out(panels.blend(strategy, request=asking(response_format=form)))
+    assert isinstance(error, UpstreamServerError)
+    assert (panels.said, panels.record.status) == ("", error.status)
+
+
+async def test_an_answer_that_has_the_form_is_given_as_it_is_before_a_better_one_without() -> None:
+    replies = {"a": formed(formed=down), "b": formed(formless=FITTING, formed=down), "c": formed(formed=down)}
+    panels = Panels(replies=replies)
+    blend = panels.blend(request=asking(response_format=FORM), quality={"a": 0.9})
+    assert await panels.play_out(blend) is None
+    assert (panels.said, blend.writer, codes(blend)[-1]) == (FITTING, "b", "synthesis_failed")
+
+
+@pytest.mark.parametrize("strategy", ["consensus", "chain"])
+async def test_a_bound_that_leaves_no_writer_gives_no_answer_without_the_form(strategy: Strategy) -> None:
+    panels = Panels(replies=dict.fromkeys("abc", formed(formless=lambda request: f"{request.model} says so")))
+    bounds = Bounds(max_cost_nanousd=100_000)
+    error = await panels.play_out(panels.blend(strategy, request=asking(response_format=FORM), bounds=bounds))
+    assert error is not None
+    assert (panels.said, error.code) == ("", "max_cost_spent")
+
+
+async def test_the_last_link_alone_is_asked_for_the_form() -> None:
+    panels = Panels(replies={"a": down, "b": down, "c": formed()})
+    blend = panels.blend("chain", request=asking(response_format=FORM))
+    assert await panels.play_out(blend) is None
+    assert (panels.said, codes(blend)) == (FITTING, ["one_source"])
+
+
+# --- how many links of a chain have answered ---
+
+
+@pytest.mark.parametrize("replies", [{"a": "Draft.", "b": down}, {"a": down, "b": "Answer."}])
+async def test_a_link_s_stand_in_does_not_count_for_it(replies: dict[str, Any]) -> None:
+    panels = Panels(replies=replies)
+    error = await panels.play_out(panels.blend("chain", "ab", bounds=Bounds(min_sources=2)))
+    assert error is not None
+    assert error.code == "too_few_sources"
+    assert panels.said == ""
+
+
+async def test_without_min_sources_a_link_has_its_stand_in() -> None:
+    panels = Panels(replies={"a": "Draft.", "b": down})
+    blend = panels.blend("chain", "ab")
+    assert await panels.play_out(blend) is None
+    assert (panels.said, codes(blend)) == ("Draft.", ["stand_in"])
+
+
+@pytest.mark.parametrize(("least", "code"), [(1, None), (2, "too_few_sources")])
+async def test_who_writes_for_a_chain_without_being_of_it_is_no_source(least: int, code: str | None) -> None:
+    panels = Panels(replies={"a": "Draft.", "b": down, "w": "Written."})
+    blend = panels.blend("chain", "ab", synthesizer="w", bounds=Bounds(min_sources=least))
+    error = await panels.play_out(blend)
+    assert (error and error.code) == code
+    panels = Panels(replies={"a": down, "b": down, "w": "Written."})
+    error = await panels.play_out(panels.blend("chain", "ab", synthesizer="w"))
+    assert error is not None
+    assert error.code == "all_failed"
+
+
+async def test_a_spent_bound_does_not_make_up_for_links_that_are_wanted() -> None:
+    panels = Panels(replies=THREE)
+    bounds = Bounds(min_sources=2, max_cost_nanousd=100_000)
+    error = await panels.play_out(panels.blend("chain", bounds=bounds))
+    assert error is not None
+    assert error.code == "too_few_sources"
+
+
+async def test_a_last_link_alone_is_told_of_like_any_writer() -> None:
+    panels = Panels(replies={"a": down, "b": "Answer."})
+    blend = panels.blend("chain", "ab")
+    assert await panels.play_out(blend) is None
+    kinds = [type(item) for item in panels.items if isinstance(item, Said | Synthesizing)]
+    assert kinds == [Said, Synthesizing]
+    panels = Panels(replies={"a": down, "b": down})
+    error = await panels.play_out(panels.blend("chain", "ab"))
+    assert error is not None
+    assert not any(isinstance(item, Synthesizing) for item in panels.items), "it is to be an error with a status"

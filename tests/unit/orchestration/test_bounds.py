@@ -8,10 +8,11 @@ from llmwise.clock import SystemClock
 from llmwise.domain.access import ProviderKey
 from llmwise.domain.messages import Image, Message
 from llmwise.domain.models import ModelCard, Rate
-from llmwise.domain.requests import ChatRequest
+from llmwise.domain.plan import Plan, PlannedAttempt
+from llmwise.domain.requests import ChatRequest, Sampling
 from llmwise.orchestration.bounds import Bounds
 from llmwise.orchestration.deadlines import TimeoutSettings
-from llmwise.orchestration.estimates import Call, estimated
+from llmwise.orchestration.estimates import Call, estimated, expected
 from llmwise.orchestration.handling import Handling
 from llmwise.orchestration.settlement import owed_nanousd
 from llmwise.providers.scripted import script as faults
@@ -19,12 +20,12 @@ from llmwise.providers.scripted.script import Settings, Usage
 from llmwise.routing.needs import needs_of
 
 from .engines import ANSWER
-from .panels import Panels, asking, card, nothing_runs
+from .panels import Panels, asking, card, codes, nothing_runs
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(20)]
 
 DEAR = Settings(text=ANSWER, usage=Usage(input=100, output=10))  # 120,000 nano-USD an answer
-LIKELY = 807_000  # the question is seven tokens, an answer of 400 is assumed
+MOST = 8_201_000  # the question is nine tokens, an answer of 4096 is reckoned with
 
 
 async def test_without_a_bound_all_are_asked_at_once() -> None:
@@ -36,9 +37,9 @@ async def test_without_a_bound_all_are_asked_at_once() -> None:
 @pytest.mark.parametrize(
     ("max_cost", "at_once", "asked"),
     [
-        (3 * LIKELY, 3, 3),
-        (2 * LIKELY, 2, 3),
-        (LIKELY, 1, 3),
+        (3 * MOST, 3, 3),
+        (2 * MOST, 2, 3),
+        (MOST, 1, 3),
         (350_000, 1, 3),  # after two answers there is room for the prompt of a third
         (240_000, 1, 2),
         (100_000, 1, 1),
@@ -51,6 +52,31 @@ async def test_a_model_is_asked_when_there_is_room_beside_those_under_way(
     assert await most_at_once(panels, Bounds(max_cost_nanousd=max_cost)) == at_once
     assert (panels.reached, panels.record.cost_nanousd) == (dict.fromkeys("abc"[:asked], 1), asked * 120_000)
     assert nothing_runs()
+
+
+LONG = Usage(input=100, output=1000)  # 2,100,000 nano-USD an answer
+
+
+async def test_longer_answers_than_usual_do_not_go_beyond_the_bound_together() -> None:
+    """Eight of them would cost 16.8 thousandths of a dollar."""
+    rules = [faults.Normal(nth=str(n), text=f"answer {n}", latency_ms=5, usage=LONG) for n in range(1, 9)]
+    panels = Panels(*rules, timeouts=TimeoutSettings())
+    blend = panels.blend("self_moa", "a", samples=8, bounds=Bounds(max_cost_nanousd=10_000_000))
+    assert await panels.play_out(blend) is None
+    assert codes(blend) == ["max_cost"], "there is no room for who would write"
+    assert 4 * 2_100_000 <= panels.record.cost_nanousd <= 10_000_000 + 2_100_000
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "max_output", "most"), [(None, None, 4096), (None, 9000, 4096), (None, 100, 100), (9000, 100, 9000)]
+)
+def test_a_run_is_reckoned_with_the_most_it_can_write(
+    max_tokens: int | None, max_output: int | None, most: int
+) -> None:
+    panels = Panels()
+    plan = Plan((PlannedAttempt(card("a", max_output=max_output), "requested"),))
+    request = asking(sampling=Sampling(max_tokens=max_tokens))
+    assert expected(plan, request, panels.account("compare")) == (9_000 + 2_000, 9_000 + most * 2_000)
 
 
 async def most_at_once(panels: Panels, bounds: Bounds) -> int:

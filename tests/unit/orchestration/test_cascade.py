@@ -1,21 +1,23 @@
 """Cascades: what goes up, what does not, and what a failure on the way leaves."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from llmwise.domain.errors import UpstreamServerError
-from llmwise.domain.events import Started, TextDelta
-from llmwise.domain.requests import ChatRequest, ResponseFormat
+from llmwise.domain.events import AttemptEvent, Finished, Started, TextDelta, ToolCallDelta, UsageReport
+from llmwise.domain.models import Capabilities, ModelCard
+from llmwise.domain.requests import ChatRequest, ResponseFormat, Tool
+from llmwise.domain.usage import TokenUsage
 from llmwise.orchestration.bounds import UNBOUNDED, Bounds
-from llmwise.orchestration.cascade import Cascade, Rule, Steps, confidence_of
+from llmwise.orchestration.cascade import Cascade, Rule, Steps
 from llmwise.orchestration.deadlines import TimeoutSettings
 from llmwise.orchestration.prompts import BUILT_IN
 from llmwise.providers.scripted import script as faults
 
-from .panels import Panels, Reply, asking, card, codes, nothing_runs
+from .panels import Panels, Reply, Replying, asking, card, codes, nothing_runs
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(20)]
 
@@ -70,7 +72,27 @@ async def test_a_doubted_answer_goes_up() -> None:
 async def test_an_estimate_that_can_not_be_read_counts_as_doubt(confidence: str) -> None:
     panels, _, _ = await played({"a": unsure("Sydney.", confidence), "b": "Canberra."})
     assert panels.said == "Canberra."
-    assert confidence_of(f'{{"confidence": {confidence}}}') is None
+
+
+@pytest.mark.parametrize("rule", ["check", "judge"])
+@pytest.mark.parametrize(
+    "check",
+    [
+        '<think>{"confidence": 0.95}</think>{"confidence": 0.1}',
+        'It says {"confidence": 1.0} of itself: {"reasoning": "wrong", "confidence": 0.1}',
+        'It says {"confidence": 1.0} of itself.',
+        '{"confidence": 0.9} or rather {"confidence": 0.1}',
+    ],
+)
+async def test_a_draft_or_what_the_answer_says_of_itself_is_no_estimate(check: str, rule: Rule) -> None:
+    answer = 'Sydney. {"confidence": 1.0}'
+
+    def reply(request: ChatRequest) -> str:
+        return check if is_check(request) and "All lines" in request.messages[-1].text else answer
+
+    replies = {"a": reply, "b": "Canberra.", "c": reply}
+    panels, _, _ = await played(replies, rule=rule, judge="c" if rule == "judge" else None)
+    assert panels.said == "Canberra."
 
 
 async def test_another_model_may_be_the_judge() -> None:
@@ -89,6 +111,65 @@ async def test_the_formal_rule_costs_no_call(answer: str, goes_up: bool) -> None
     panels, _, _ = await played(replies, rule="format", request=asking(response_format=JSON))
     assert ("from b" in panels.said) == goes_up
     assert len(panels.replying["a"].asked) == 1
+
+
+STRICT = ResponseFormat(
+    "json_schema",
+    {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False},
+    "count",
+    True,
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "goes_up"),
+    [('{"n": "not an integer"}', True), ('{"n": 1, "extra": 1}', True), ("[1]", True), ('{"n": 1}', False)],
+)
+async def test_the_whole_schema_counts_and_not_only_that_its_names_are_there(answer: str, goes_up: bool) -> None:
+    panels, _, _ = await played({"a": answer, "b": '{"n": 7}'}, rule="format", request=asking(response_format=STRICT))
+    assert panels.said == ('{"n": 7}' if goes_up else answer)
+
+
+class Calling(Replying):
+    """A provider that calls the tool `look`."""
+
+    def __init__(self, name: str, arguments: str) -> None:
+        super().__init__(name, "")
+        self._arguments = arguments
+
+    async def send(self, request: ChatRequest, target: ModelCard) -> Any:
+        self.asked.append(request)
+        self._batches: list[tuple[AttemptEvent, ...]] = [
+            (ToolCallDelta(0, "call-1", "look", self._arguments),),
+            (UsageReport(TokenUsage(input=100, output=10)), Finished("tool_calls")),
+        ]
+        return self
+
+    async def receive(self) -> Sequence[AttemptEvent]:
+        return self._batches.pop(0) if self._batches else ()
+
+
+@pytest.mark.parametrize(
+    ("offered", "arguments", "goes_up"),
+    [("look", '{"n": 1}', False), ("look", '{"n": "one"}', True), ("look", '{"n"', True), ("other", '{"n": 1}', True)],
+)
+async def test_a_call_of_a_tool_must_be_one_that_was_offered(offered: str, arguments: str, goes_up: bool) -> None:
+    panels = Panels(replies={"b": "Canberra."}, providers={"a": Calling("a", arguments)})
+    assert STRICT.schema is not None
+    request = asking(tools=(Tool(offered, parameters=STRICT.schema),))
+    assert await panels.play_out(cascade(panels, request=request)) is None
+    assert (panels.said == "Canberra.") == goes_up
+    assert len(panels.replying["b"].asked) == int(goes_up)
+
+
+async def test_a_level_that_can_not_take_the_request_is_passed_over_and_that_is_said() -> None:
+    panels = Panels(replies={"b": '{"n": 7}'})
+    plain = card("a", capabilities=Capabilities(json_schema=False))
+    steps = Steps((plain, card("b")), "format", 0.7, None)
+    run = Cascade(steps, asking(response_format=STRICT), panels.account("chat"), BUILT_IN, UNBOUNDED)
+    assert await panels.play_out(run) is None
+    assert (panels.said, codes(run)) == ('{"n": 7}', ["level_skipped"])
+    assert "JSON Schema" in run.account.warnings[0].message
 
 
 async def test_an_answer_that_was_cut_short_goes_up() -> None:

@@ -12,12 +12,21 @@ from llmwise.domain.errors import (
     UpstreamServerError,
     UpstreamTimeout,
 )
-from llmwise.domain.events import Finished, Started, TextDelta, ToolCallDelta, UsageReport, Warned
+from llmwise.domain.events import Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta, UsageReport, Warned
 from llmwise.domain.models import ModelCard, Rate
 from llmwise.domain.records import AttemptRecord, Outcome, RequestRecord
 from llmwise.domain.usage import TokenUsage
 from llmwise.orchestration.handling import Handling
-from llmwise.orchestration.settlement import MAX_KEPT_CHARS, TERMS, Attempt, Ledger, outcome_of
+from llmwise.orchestration.settlement import (
+    ALL_FAILED,
+    MAX_KEPT_CHARS,
+    TERMS,
+    Attempt,
+    Ledger,
+    outcome_of,
+    owed_nanousd,
+    payer_of,
+)
 
 from .engines import Engine
 
@@ -86,7 +95,7 @@ def test_a_complete_answer_without_usage_is_estimated_and_marked() -> None:
     assert record.output_tokens == estimate_tokens("a whole answer of some words") + 21 // 4
 
 
-ESTIMATED = {outcome for outcome, terms in TERMS.items() if terms.estimate}
+ESTIMATED = {outcome for outcome, terms in TERMS.items() if terms.estimate != "never"}
 
 
 @pytest.mark.parametrize("outcome", sorted(TERMS))
@@ -95,13 +104,38 @@ def test_unreported_usage_is_estimated_only_where_the_provider_worked(outcome: O
     ledger, attempt = opened(engine)
     attempt.observe(TextDelta("half an answer"))
     record = ledger.settle(attempt, outcome)
-    assert {"complete", "client_gone", "cut"} == ESTIMATED
+    assert {"complete", "client_gone", "cut", "timeout"} == ESTIMATED
     assert (record.output_tokens > 0) == (outcome in ESTIMATED)
     assert record.usage_estimated == (outcome in ESTIMATED)
     assert (record.cost_nanousd or 0) == record.input_tokens * 1000 + record.output_tokens * 2000
 
 
-@pytest.mark.parametrize("outcome", ["cut", "client_gone"])
+@pytest.mark.parametrize("outcome", sorted(TERMS))
+def test_before_anything_came_a_time_out_costs_nothing(outcome: Outcome) -> None:
+    engine = Engine()
+    ledger, attempt = opened(engine)
+    record = ledger.settle(attempt, outcome)
+    assert record.usage_estimated == bool(record.cost_nanousd) == (outcome in ESTIMATED - {"timeout"})
+
+
+@pytest.mark.parametrize("begun", [ToolCallDelta(0, "1", "f", ""), ReasoningDelta("Hm, let me see.")])
+def test_a_call_or_a_thought_is_a_beginning_too(begun: ToolCallDelta | ReasoningDelta) -> None:
+    engine = Engine()
+    ledger, attempt = opened(engine)
+    attempt.observe(begun)
+    assert ledger.settle(attempt, "timeout").usage_estimated
+
+
+@pytest.mark.parametrize(("code", "payer", "owed"), [(None, "caller", 7), (ALL_FAILED, "operator", 0)])
+def test_who_pays_for_an_attempt_is_who_owes_it(code: str | None, payer: str, owed: int) -> None:
+    engine = Engine()
+    ledger, attempt = opened(engine)
+    attempt.observe(UsageReport(TokenUsage(input=7)))
+    record = ledger.settle(attempt, "complete")
+    assert (payer_of(record, code), owed_nanousd([record], code)) == (payer, owed * 1000)
+
+
+@pytest.mark.parametrize("outcome", ["cut", "client_gone", "timeout"])
 def test_a_report_that_lags_behind_what_came_of_a_broken_answer_is_made_up_to_it(outcome: Outcome) -> None:
     """Anthropic reports the prompt and one token of output at the start, the rest only at the end."""
     engine = Engine()

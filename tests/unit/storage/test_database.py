@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from llmwise.storage import database as database_module
+from llmwise.storage import schema
 from llmwise.storage.database import Database
 from llmwise.storage.errors import StorageUnavailable
 
@@ -66,6 +67,20 @@ def test_it_runs_in_wal_mode_and_waits_for_locks(database: Database) -> None:
     assert scalar(database, "PRAGMA journal_mode") == "wal"
     assert scalar(database, "PRAGMA synchronous") == 1  # NORMAL
     assert scalar(database, "PRAGMA busy_timeout") == 5000
+
+
+def test_another_programs_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(path)) as theirs, theirs:
+        theirs.execute("CREATE TABLE requests (id)")
+    before = path.read_bytes()
+    opened = Database.open(f"sqlite:///{path}")
+    assert opened.read(schema.at_head) is False
+    with pytest.raises(StorageUnavailable, match=r"another program's tables \(requests\)"):
+        opened.migrate()
+    opened.close()
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["theirs.db"]
 
 
 def test_a_change_that_fails_leaves_nothing_behind(database: Database) -> None:

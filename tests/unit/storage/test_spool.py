@@ -9,7 +9,7 @@ import pytest
 
 from llmwise.domain.records import Admission, LedgerEntry
 from llmwise.storage.errors import StorageUnavailable
-from llmwise.storage.spool import Leftovers, Settled, Spool, abandoned, interrupted
+from llmwise.storage.spool import Leftovers, Settled, Spool, abandoned, damaged, frames, interrupted
 
 from .samples import attempt, request
 
@@ -133,17 +133,95 @@ def test_zeros_behind_the_records_are_what_a_power_cut_leaves(spool: Spool) -> N
     assert [path.name for path in spool.folder.iterdir()] == ["lock"]
 
 
-def test_a_damaged_record_ends_its_segment_and_the_file_is_kept(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
-    put(spool, range(3))
+def flip(spool: Spool, frame: int, byte: int) -> Path:
+    """Damage one byte of a frame of the first segment: 0 is its length's first, 8 its kind, 20 in its payload."""
     path = spool.folder / segments(spool.folder)[0]
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    starts = [0, *(end for _, _, end in frames(bytes(data)))]
+    data[starts[frame] + byte] ^= 1
     path.write_bytes(data)
+    return path
+
+
+def test_a_damaged_record_takes_no_other_with_it_and_the_file_is_kept(
+    spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(spool, range(8))
+    spool.admit(admission(9))
+    path = flip(spool, frame=3, byte=20)  # the second settlement
     left = Leftovers(spool.folder)
-    assert sum(len(batch) for batch in left.settlements(10)) < 3
+    found = [one for batch in left.settlements(3) for one in batch]
+    assert found == [settled(number) for number in (0, 2, 3, 4, 5, 6, 7)]
+    assert left.lost == 1
+    assert left.interrupted() == (admission(9),), "the one whose settlement is damaged may have been answered"
     left.discard()
     assert path.with_suffix(".damaged").exists()
-    assert "can't be read" in caplog.text
+    assert damaged(spool.folder.parent) == [path.with_suffix(".damaged")]
+    assert "1 settled requests are lost" in caplog.text
+    assert admission(1).id in caplog.text
+
+
+def test_several_damaged_records_in_a_row_are_skipped(spool: Spool) -> None:
+    put(spool, range(4))
+    for frame in (3, 2, 1):
+        flip(spool, frame, 20)
+    left = Leftovers(spool.folder)
+    assert [one for batch in left.settlements(3) for one in batch] == [settled(2), settled(3)]
+    assert (left.lost, left.interrupted()) == (2, ()), "the admission between them is not counted"
+
+
+def test_a_damaged_admission_loses_nothing(spool: Spool) -> None:
+    put(spool, range(3))
+    flip(spool, frame=2, byte=20)
+    left = Leftovers(spool.folder)
+    assert sum(len(batch) for batch in left.settlements(3)) == 3
+    assert (left.lost, left.interrupted()) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("frame", "byte", "kept"),
+    [(3, 0, 1), (3, 3, 1), (15, 20, 7)],
+    ids=["a length", "a length that leads behind the end", "the last record"],
+)
+def test_where_no_whole_record_can_be_found_behind_it_the_damage_counts_as_one(
+    spool: Spool, frame: int, byte: int, kept: int
+) -> None:
+    put(spool, range(8))
+    path = flip(spool, frame, byte)
+    left = Leftovers(spool.folder)
+    assert sum(len(batch) for batch in left.settlements(3)) == kept
+    assert (left.lost, left.interrupted()) == (1, ())
+    left.discard()
+    assert damaged(spool.folder.parent) == [path.with_suffix(".damaged")]
+
+
+def test_what_was_carried_into_a_new_segment_was_not_settled_before(tmp_path: Path) -> None:
+    spool = Spool.claim(tmp_path, segment_bytes=4000)
+    spool.admit(admission(99))
+    put(spool, range(20))
+    assert len(segments(spool.folder)) > 1
+    flip(spool, frame=2, byte=20)
+    left = Leftovers(spool.folder)
+    assert sum(len(batch) for batch in left.settlements(3)) == 19
+    assert (left.lost, left.interrupted()) == (1, (admission(99),))
+
+
+def test_a_damaged_file_is_not_overwritten_by_a_later_one(tmp_path: Path) -> None:
+    for _ in range(2):
+        spool = Spool.claim(tmp_path)
+        put(spool, range(3))
+        flip(spool, frame=1, byte=20)
+        left = Leftovers(spool.folder)
+        assert len([*left.settlements(3)]) == 1
+        left.discard()
+        spool.close(everything_stored=False)
+    assert len(damaged(tmp_path)) == 2
+
+
+def test_a_writer_reads_over_what_was_damaged_below_it(spool: Spool) -> None:
+    put(spool, range(4))
+    flip(spool, frame=3, byte=20)
+    assert spool.read(spool.start, 10)[0] == [settled(number) for number in (0, 2, 3)]
 
 
 def test_two_processes_get_a_folder_each_and_the_dead_ones_is_taken_over(tmp_path: Path) -> None:

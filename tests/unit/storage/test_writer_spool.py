@@ -15,7 +15,7 @@ from llmwise.storage.spool import Spool
 from llmwise.storage.writer import Writer, WriterSettings
 
 from .samples import ManualClock, attempt, request
-from .test_spool import admission, segments
+from .test_spool import admission, flip, segments
 
 pytestmark = pytest.mark.anyio
 
@@ -149,6 +149,58 @@ async def test_a_living_process_takes_over_the_folder_of_one_that_dies_beside_it
                 await asyncio.sleep(0.005)
     assert list(shelf.stored) == ids
     assert segments(dying.folder) == []
+
+
+async def test_it_takes_it_over_while_requests_keep_coming(tmp_path: Path) -> None:
+    other = Writer(Shelf(), ManualClock(), SMALL, dying := Spool.claim(tmp_path))
+    shelf = Shelf()
+    writer = Writer(shelf, ManualClock(), WriterSettings(linger_s=0.001, adopt_s=0.1), Spool.claim(tmp_path))
+    async with running(writer):
+        serve(writer, range(9, 10))
+        assert await writer.flush()  # it has looked around at its start, and the other lives
+        left = serve(other, range(3))
+        dying.close(everything_stored=False)
+        async with asyncio.timeout(10):
+            for number in range(10, 1000):  # a request comes more often than `adopt_s`
+                serve(writer, range(number, number + 1))
+                await asyncio.sleep(0.02)
+                if {*left} <= {*shelf.stored}:
+                    break
+    assert {*left} <= {*shelf.stored}
+
+
+async def test_what_a_dead_process_left_damaged_is_counted(tmp_path: Path) -> None:
+    killed = Writer(Shelf(), ManualClock(), SMALL, dead := Spool.claim(tmp_path))
+    ids = serve(killed, range(8))
+    flip(dead, frame=3, byte=20)
+    dead.close(everything_stored=False)
+    shelf = Shelf()
+    writer = Writer(shelf, ManualClock(), SMALL, Spool.claim(tmp_path))
+    async with running(writer):
+        pass
+    assert shelf.stored == dict.fromkeys([ids[0], *ids[2:]]), "nothing interrupted: it may have been answered"
+    assert writer.health().dropped == 1
+
+
+async def test_a_segment_stays_until_the_database_has_what_it_holds(tmp_path: Path) -> None:
+    shelf = Shelf()
+    shelf.away = True
+    spool = Spool.claim(tmp_path, segment_bytes=500)
+    writer = Writer(shelf, ManualClock(), SMALL, spool)
+    task = asyncio.create_task(writer.run())
+    await asyncio.sleep(0)
+    ids = serve(writer, range(20))
+    assert len(segments(spool.folder)) > 10
+    async with asyncio.timeout(10):
+        while writer.health().error is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.wait([task])
+    spool.close(everything_stored=False)  # as a kill would: nothing is drained
+    shelf.away = False
+    async with running(Writer(shelf, ManualClock(), SMALL, Spool.claim(tmp_path))):
+        pass
+    assert shelf.stored == dict.fromkeys(ids)
 
 
 async def test_with_a_full_disk_records_go_through_memory_to_the_database(

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.json import Decoder, Encoder
 
-from llmwise.api.account import account, with_account
+from llmwise.api.account import account, model_of, with_account
 from llmwise.api.errors import anthropic_body
 from llmwise.domain.errors import GatewayError
 from llmwise.domain.events import (
@@ -351,7 +351,7 @@ def _message(events: Sequence[Event], ledger: Ledger, families: Mapping[str, Fam
         "id": message_id(ledger),
         "type": "message",
         "role": "assistant",
-        "model": final.model,
+        "model": model_of(ledger),
         "content": whole.content,
         "stop_reason": reason,
         "stop_sequence": sequence,

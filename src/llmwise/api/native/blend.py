@@ -20,18 +20,9 @@ from llmwise.api.services import Services
 from llmwise.domain.errors import GatewayError, InvalidRequest
 from llmwise.domain.events import RefusalDelta, TextDelta
 from llmwise.domain.ids import RequestId
-from llmwise.orchestration.blend import (
-    DEFAULT_LAYERS,
-    DEFAULT_SAMPLES,
-    Begun,
-    Blend,
-    Item,
-    Recipe,
-    Synthesizing,
-    question_of,
-    writers_of,
-)
+from llmwise.orchestration.blend import Begun, Blend, Item, Synthesizing
 from llmwise.orchestration.panel import Said
+from llmwise.orchestration.recipe import DEFAULT_LAYERS, DEFAULT_SAMPLES, Recipe, question_of, writers_of
 from llmwise.wire import native
 
 _decoder = msgspec.json.Decoder(native.BlendBody)

@@ -83,11 +83,11 @@ async def conversations(call: Call) -> ConversationList:
 
 
 async def create(call: Call) -> ConversationInfo:
-    """POST /api/v1/conversations."""
+    """POST /api/v1/conversations. With zero retention it has no title: one may quote a question."""
     assert call.key is not None
     services, now_ms = call.services, call.services.clock.unix_ms()
     id = f"conv_{now_ms:012x}{secrets.token_hex(10)}"
-    title = None if call.body is None or call.body.title is None else services.kept.redacted(call.body.title)
+    title = _kept(call, None if call.body is None else call.body.title)
     made = await services.store.write(storage.create, id, call.key.account_id, call.key.id, title, now_ms)
     return ConversationInfo(*_fields(made))
 
@@ -108,11 +108,9 @@ async def conversation(call: Call) -> ConversationDetail:
 
 async def rename(call: Call) -> ConversationDetail:
     """PATCH /api/v1/conversations/{id}?title=...: without a title nothing changes."""
-    title = call.query.title
-    if title is not None:
-        kept = call.services.kept.redacted(title) or None
-        if not await call.services.store.write(storage.rename, _account(call), call.path["id"], kept):
-            raise unknown(call.path["id"])
+    title, which = call.query.title, (_account(call), call.path["id"])
+    if title is not None and not await call.services.store.write(storage.rename, *which, _kept(call, title)):
+        raise unknown(call.path["id"])
     return await conversation(call)
 
 
@@ -142,6 +140,13 @@ async def check_known(services: Services, caller: Caller, id: str | None) -> Non
 def unknown(id: str) -> NotFound:
     text = f"no conversation {id[:64]!r} of this account; POST /api/v1/conversations makes one"
     return NotFound(text, code="conversation_not_found")
+
+
+def _kept(call: Call, title: str | None) -> str | None:
+    """What of a title may be stored."""
+    if not title or call.caller is None or call.caller.principal.zero_retention:
+        return None
+    return call.services.kept.redacted(title)
 
 
 def _account(call: Call) -> str:

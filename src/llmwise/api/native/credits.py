@@ -17,7 +17,7 @@ from llmwise.domain.records import LedgerEntry
 from llmwise.state.port import Standing
 from llmwise.storage.rows import AccountRow, KeyRow
 
-Usd = Annotated[float, Meta(gt=0, le=1_000_000)]
+Usd = Annotated[float, Meta(ge=0.000001, le=1_000_000)]
 
 PACKS_USD = {"small": 10, "medium": 50, "large": 200}
 
@@ -96,7 +96,7 @@ class TransactionsQuery(Struct, forbid_unknown_fields=True):
 
 
 class PurchaseBody(Struct):
-    """An amount or a pack; other fields are the clients' own tracking and are not looked at."""
+    """An amount or a pack, not both; other fields are the clients' own tracking and are not looked at."""
 
     amount_usd: Usd | None = None
     pack_id: str | None = None
@@ -287,6 +287,8 @@ def _topup(settings: AutoTopUp) -> AutoTopUpInfo:
 
 def _amount_usd(body: PurchaseBody) -> float:
     if body.pack_id is not None:
+        if body.amount_usd is not None:
+            raise Unprocessable("amount_usd and pack_id: name an amount or a pack, not both", param="pack_id")
         if body.pack_id not in PACKS_USD:
             known = ", ".join(PACKS_USD)
             raise Unprocessable(f"pack_id = {body.pack_id[:100]!r}: there are {known}", param="pack_id")

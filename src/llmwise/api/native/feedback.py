@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from llmwise.api.frame import Call
-from llmwise.api.learning import new_id
+from llmwise.api.learning import NO_NUL, new_id
 from llmwise.domain.errors import NotFound, Unprocessable
 from llmwise.domain.money import to_usd
 from llmwise.domain.plan import AutoDecision, Checks, Dropped
@@ -23,7 +23,7 @@ class FeedbackBody(Struct, forbid_unknown_fields=True):
     score: Annotated[float, Meta(ge=0, le=1)] | None = None
     thumbs: Literal["up", "down"] | None = None
     regenerate: Literal[True] | None = None
-    comment: Annotated[str, Meta(min_length=1, max_length=4000)] | None = None
+    comment: Annotated[str, Meta(min_length=1, max_length=4000, pattern=NO_NUL)] | None = None
 
 
 class FeedbackAnswer(Struct):

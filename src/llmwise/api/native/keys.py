@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 from msgspec.json import encode
-from msgspec.structs import replace
 
 from llmwise.api.auth import require_admin
 from llmwise.api.frame import Call
@@ -16,6 +15,7 @@ from llmwise.domain.access import DEFAULT_ACCOUNT, Access, Budget, Period, acces
 from llmwise.domain.errors import Unprocessable
 from llmwise.domain.money import from_usd, to_usd
 from llmwise.domain.records import Mode
+from llmwise.storage.accounts import set_budgets as set_budgets_of
 from llmwise.storage.rows import AccountRow, KeyRow
 
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
@@ -128,7 +128,8 @@ class AccountBody(Struct, forbid_unknown_fields=True):
 
 
 class BudgetsBody(Struct, forbid_unknown_fields=True):
-    """They take the place of those that were there; none: unlimited."""
+    """They take the place of those that were there; none: unlimited. But where credit was granted the hard `total`
+    stays, unless another one is among them."""
 
     budgets: Annotated[list[BudgetBody], Meta(max_length=8)]
 
@@ -189,13 +190,10 @@ async def create_account(call: Call) -> AccountInfo:
 async def set_budgets(call: Call) -> AccountInfo:
     """PUT /api/v1/accounts/{account_id}/budgets, for administrators."""
     body: BudgetsBody = call.body
-    budgets = budgets_from(body.budgets)
-    row = await call.services.store.change_account(
-        call.path["account_id"],
-        call.services.clock.unix_ms(),
-        lambda settings: replace(settings, budgets=budgets),
-    )
-    call.services.authenticator.forget()
+    services, account_id = call.services, call.path["account_id"]
+    budgets, entry_id = budgets_from(body.budgets), f"{services.new_request_id()}/adjust"
+    row = await services.store.write(set_budgets_of, account_id, budgets, entry_id, services.clock.unix_ms())
+    services.authenticator.forget()
     return _account(row)
 
 

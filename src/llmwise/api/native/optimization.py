@@ -4,7 +4,7 @@ A key sees what its own requests say, an administrator everybody's. Settings of 
 administrator's to change.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -17,7 +17,8 @@ from llmwise.domain.money import to_usd
 from llmwise.domain.requests import Goal
 from llmwise.insights.alerts import Alert
 from llmwise.insights.control import Control, Guard, PolicySettings, TrialState
-from llmwise.insights.policy import Policy, TaskPolicy
+from llmwise.insights.estimate import Estimates
+from llmwise.insights.policy import Policy, TaskPolicy, today_of
 from llmwise.insights.quality import Calibration, calibrate
 from llmwise.routing.learned import MOST_EXPLORED
 from llmwise.storage.insights import Document
@@ -203,7 +204,7 @@ async def snapshots(call: Call) -> SnapshotList:
 
 
 async def alerts(call: Call) -> AlertList:
-    """GET /api/v1/optimization/alerts."""
+    """GET /api/v1/optimization/alerts, for administrators: they speak of everybody's requests."""
     query: AlertsQuery = call.query
     total, documents = await call.services.store.latest_documents("alert", 1000)
     found = [decode(document.body, type=Alert) for document in documents]
@@ -217,7 +218,12 @@ class _Kept(Struct):
 
 async def _report(call: Call, found: Logs, query: ReportQuery) -> tuple[Report, Policy]:
     services = call.services
-    estimates = await estimated(found)
+    models = _models(found)
+    calls: Counter[str] = Counter()
+    for row in models:
+        calls[row.model] += row.calls
+    rare = {model for model, count in calls.items() if count < query.min_calls_per_model}
+    estimates = _without(await estimated(found), rare)
     version = proposed(services, estimates, query.goal, use_policy=query.use_policy)
     tasks = [*version.tasks.values()]
     enough = [task for task in tasks if task.enough]
@@ -239,11 +245,19 @@ async def _report(call: Call, found: Logs, query: ReportQuery) -> tuple[Report, 
         guard_points=version.guard_points,
         recommended=_recommended(enough),
         tasks=tasks,
-        models=[row for row in _models(found) if row.calls >= query.min_calls_per_model],
+        models=[row for row in models if row.model not in rare],
         judges=[*calibrate(found.signals).values()],
         notes=notes,
     )
     return made, version
+
+
+def _without(estimates: Estimates, rare: set[str]) -> Estimates:
+    """Without models of too few calls, and without the task types whose today's model is one of them: what the others
+    do there could be compared with nothing."""
+    today = today_of(estimates)
+    kept = {key: cell for key, cell in estimates.cells.items() if not rare & {cell.model, today[cell.task_type]}}
+    return replace(estimates, cells=kept)
 
 
 async def _snapshot(call: Call, made: Report) -> None:

@@ -1,5 +1,6 @@
 """Versions of policies: list, adopt, return, try as a shadow or a canary. Ours: the published clients know them not."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -38,7 +39,8 @@ class VersionRow(Struct):
 
 
 class VersionList(Struct):
-    """`adoptions` are what was in force since when, oldest first; `events` who changed what and why, newest first."""
+    """`adoptions` are what was in force since when, oldest first; `events` who changed what and why, newest first, for
+    administrators (others get none)."""
 
     total: int
     items: list[VersionRow]
@@ -88,19 +90,21 @@ class TrialAnswer(Struct):
 
 
 async def list_versions(call: Call) -> VersionList:
-    """GET /api/v1/optimization/policies."""
+    """GET /api/v1/optimization/policies: what Auto may do. What the traffic of all says of it is an administrator's."""
     query: ListQuery = call.query
     services = call.services
     await services.steering.refresh(services.planner.settings)
     control = services.steering.control
     total, documents = await services.store.latest_documents("policy", query.limit)
-    _, events = await services.store.latest_documents("event", query.limit)
+    assert call.key is not None
+    events = (await services.store.latest_documents("event", query.limit))[1] if call.key.admin else []
     items = [_row(policy_of(document.body), control) for document in documents]
     return VersionList(total, items, [*control.adoptions], [decode(event.body) for event in events])
 
 
 async def one_version(call: Call) -> Policy:
-    """GET /api/v1/optimization/policies/{version}: whole, with options, intervals and reasons."""
+    """GET /api/v1/optimization/policies/{version}: whole, with options, intervals and reasons, for
+    administrators."""
     return await version_of(call.services, call.path["version"])
 
 
@@ -159,7 +163,7 @@ async def begin_trial(call: Call) -> InForce:
 
 
 async def trial(call: Call) -> TrialAnswer:
-    """GET /api/v1/optimization/trial: what it says so far."""
+    """GET /api/v1/optimization/trial: what it says so far, for administrators."""
     services = call.services
     await services.steering.refresh(services.planner.settings)
     running = services.steering.control.trial
@@ -174,11 +178,7 @@ async def trial(call: Call) -> TrialAnswer:
 
 async def end_trial(call: Call) -> InForce:
     """DELETE /api/v1/optimization/trial."""
-    running = call.services.steering.control.trial
-    control = await _change(call, controls.end)
-    if running is not None:
-        await _note(call, "ended", running.goal, running.version, "")
-    return _in_force(control)
+    return _in_force(await _change(call, controls.end))
 
 
 async def version_of(services: Services, version: str) -> Policy:
@@ -198,9 +198,14 @@ async def _usable(call: Call) -> Policy:
     return policy
 
 
-async def _change(call: Call, change: Any) -> Control:
+async def _change(call: Call, change: Callable[[Control], Control]) -> Control:
+    """Change what is decided, with an event for the trial that it ends, if it ends one."""
     services = call.services
-    return await services.steering.change(change, services.planner.settings, services.clock.unix_ms())
+    running = services.steering.control.trial
+    control = await services.steering.change(change, services.planner.settings, services.clock.unix_ms())
+    if running is not None and control.trial is None:
+        await _note(call, "ended", running.goal, running.version, "")
+    return control
 
 
 async def _note(call: Call, what: str, goal: str, version: str | None, why: str) -> None:

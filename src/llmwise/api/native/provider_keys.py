@@ -88,20 +88,20 @@ async def delete(call: Call) -> DeletedKey:
     assert call.key is not None
     name = call.path["provider"]
     if not await call.services.store.write(storage.delete_provider_key, call.key.account_id, name):
-        raise NotFound(f"this account has no key for {name[:64]!r}; GET /api/v1/settings/keys lists those it has")
+        raise NotFound("this account has no key for such a provider; GET /api/v1/settings/keys lists those it has")
     call.services.authenticator.forget()
     return DeletedKey(name, True, CACHE_S)
 
 
 def _sealed(call: Call, sealer: Sealer, name: str, given: str) -> SealedKey:
-    """Raises `Unprocessable`, which never repeats the key."""
+    """Raises `Unprocessable`, which never repeats the key, nor a name that is no provider's."""
     assert call.key is not None
     services, path = call.services, f"keys.{name}"
     provider = services.providers.get(name)
     takers = [each for each, one in services.providers.items() if isinstance(one, Keyed)]
     if provider is None:
         near = did_you_mean(name, takers) or f"; this gateway has {', '.join(sorted(takers)) or 'none'}"
-        raise Unprocessable(f"{path[:80]}: unknown provider{near}", param="keys")
+        raise Unprocessable(f"keys: unknown provider{near}", param="keys")  # its name may be a key
     if not isinstance(provider, Keyed):
         raise Unprocessable(f"{path}: {name} takes no key", param=path)
     secret = given.strip()

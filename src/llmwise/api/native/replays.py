@@ -5,7 +5,6 @@ rerun    a sample is sent again, graded by a judge beside the answers of then, a
 """
 
 import asyncio
-from collections import Counter
 from random import Random
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from msgspec.structs import replace
 
 from llmwise.api.asking import asker
 from llmwise.api.frame import Call, parse_query
-from llmwise.api.learning import Logs, estimated, keep, logs, new_id, proposed
+from llmwise.api.learning import NO_NUL, Logs, estimated, keep, logs, new_id, proposed, reference_of
 from llmwise.api.native.policies import version_of
 from llmwise.api.rerunning import pairwise, priciest
 from llmwise.catalog.cost import estimate
@@ -38,7 +37,7 @@ MOST_REPLAYED = 20_000
 """The newest so many go through the planner: some seconds' work in a thread."""
 
 Days = Annotated[int, Meta(ge=1, le=90)]
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
 class ReplayQuery(Struct, forbid_unknown_fields=True):
@@ -63,8 +62,9 @@ class ReplayRow(Struct):
 
 class ReplayAnswer(Struct):
     """`replayed` of `sampled` requests could be planned anew; `changed` go elsewhere; `without_text` of the others had
-    no text kept. Costs are sums over those with both known. `estimate` is off-policy, over all the logs of these days:
-    quality and cost as they were and would have been, with intervals, where choices were left to chance."""
+    no text kept. Costs are sums over those with both known. `estimate` is off-policy, from all the logs of these days:
+    quality and cost as they were and would have been, with intervals, of the share of requests that it calls
+    `supported`: their choice was left to chance, and the new model seen there so."""
 
     days: int
     sample_size: int
@@ -105,15 +105,25 @@ class Proposal(Struct):
     why: str
 
 
+class Overall(Struct):
+    """The change of quality and of cost per question, over all that was sampled."""
+
+    quality: Estimate
+    cost_nanousd: Estimate
+
+
 class RerunAnswer(Struct):
-    """`asked` of `sampled` questions have an answer and a grade of everybody; of `incomplete` ones somebody failed or
-    the judge gave no verdict; `unasked` had no room under `max_usd`; `left_out` can't be asked again. `changed` went
-    to another model than then. `spent` in USD is what was booked for it. `quality` (0..1) and `cost_nanousd` compare
-    the policy with what was, question by question. The requests are in the history as `conversation_id`."""
+    """`asked` of `sampled` questions have an answer and a grade of everybody; `unchanged` stay with the model of then
+    and are not asked; of `incomplete` ones somebody failed or the judge gave no verdict; `unasked` had no room under
+    `max_usd`; `left_out` can't be asked again. `changed`, all but the unchanged, go to another model than then.
+    `spent` in USD is what was booked for it. `quality` (0..1) and `cost_nanousd` compare the policy with what was,
+    question by question, over those asked; `overall` is the change over all of the sample, where the unchanged change
+    by nothing. `null` where nothing that changes was graded. The requests are in the history as `conversation_id`."""
 
     days: int
     sampled: int
     asked: int
+    unchanged: int
     changed: int
     incomplete: int
     unasked: int
@@ -124,6 +134,7 @@ class RerunAnswer(Struct):
     policy_version: str | None
     quality: Compared | None
     cost_nanousd: Compared | None
+    overall: Overall | None
     proposal: Proposal | None
     notes: list[str]
 
@@ -194,7 +205,7 @@ async def rerun_now(call: Call) -> RerunAnswer:
     if own := [card.id for card in cards if card.vendor == judge.vendor]:
         notes.append(f"{judge.id} judges {', '.join(own)} of its own vendor: judges are kind to their like.")
     if done.unasked:
-        notes.append(f"max_usd = {body.max_usd:g} left no room for {done.unasked} questions.")
+        notes.append(f"max_usd = {body.max_usd:g} left no room for {done.unasked} questions: long ones fit less often.")
     proposal = None
     if body.models is not None:
         try:
@@ -203,11 +214,19 @@ async def rerun_now(call: Call) -> RerunAnswer:
             notes.append(f"No policy is proposed: {error}.")
     outcomes = [[*one.seen.outcomes.values()] for one in done.asked] if body.models is None else []
     conversations = [one.conversation for one in done.asked][: len(outcomes)]
+    quality = compared([o[0].quality for o in outcomes], [o[-1].quality for o in outcomes], conversations, unit=True)
+    cost = compared([o[0].cost for o in outcomes], [o[-1].cost for o in outcomes], conversations)
+    changed, overall = len(past) - done.unchanged, None
+    if quality is not None and cost is not None:
+        overall = Overall(*(reruns.over_all(one.change, changed, len(past)) for one in (quality, cost)))
+    elif body.models is None and changed:
+        notes.append(f"No estimate: of {changed} questions that would go elsewhere none was asked and graded.")
     return RerunAnswer(
         days=body.days,
         sampled=len(past),
         asked=len(done.asked),
-        changed=sum(len(one.seen.outcomes) > 1 for one in done.asked),
+        unchanged=done.unchanged,
+        changed=changed,
         incomplete=done.incomplete,
         unasked=done.unasked,
         left_out={str(why): count for why, count in left_out.items()},
@@ -215,8 +234,9 @@ async def rerun_now(call: Call) -> RerunAnswer:
         max_usd=body.max_usd,
         conversation_id=tag,
         policy_version=None if policy is None else policy.version,
-        quality=compared([o[0].quality for o in outcomes], [o[-1].quality for o in outcomes], conversations),
-        cost_nanousd=compared([o[0].cost for o in outcomes], [o[-1].cost for o in outcomes], conversations),
+        quality=quality,
+        cost_nanousd=cost,
+        overall=overall,
         proposal=proposal,
         notes=notes,
     )
@@ -294,7 +314,7 @@ async def _proposal(call: Call, found: Logs, done: Rerun) -> Proposal | None:
     if not done.asked:
         return None
     asked: list[Asked] = [*done.asked]
-    today = Counter(next(iter(one.seen.outcomes)) for one in asked).most_common(1)[0][0]
+    today = reference_of(asked)
     points = services.steering.control.settings.guard_points
     name = new_id("rerun", services.clock.unix_ms())
     bounded = await asyncio.to_thread(lambda: bound(asked, today, name, floor=1.0, points=points))

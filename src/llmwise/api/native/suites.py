@@ -1,5 +1,7 @@
-"""Test suites and their runs: /optimization/test-*. A key sees its account's; it pays for what it runs."""
+"""Test suites and their runs: /optimization/test-*. A key sees its account's and pays for what it runs; it changes what
+it made itself, an administrator everything. Else a key could put questions into what runs in another's name."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -8,11 +10,11 @@ from msgspec.json import decode, encode
 from starlette.responses import Response
 
 from llmwise.api.asking import asker
-from llmwise.api.auth import Principal
+from llmwise.api.auth import Principal, require_mode
 from llmwise.api.frame import Call
-from llmwise.api.learning import new_id
+from llmwise.api.learning import NO_NUL, new_id
 from llmwise.api.services import Services
-from llmwise.domain.errors import NotFound, Unprocessable
+from llmwise.domain.errors import Forbidden, NotFound, Unprocessable
 from llmwise.domain.money import from_usd, to_usd
 from llmwise.insights.suites import (
     MAX_CASES,
@@ -33,7 +35,7 @@ from llmwise.storage.insights import Document
 from llmwise.storage.rows import KeyRow
 from llmwise.storage.store import Store
 
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 Models = Annotated[list[Name], Meta(min_length=1, max_length=MAX_MODELS)]
 Cases = Annotated[list[Case], Meta(min_length=1, max_length=MAX_CASES)]
 Threshold = Annotated[float, Meta(ge=0, le=1)]
@@ -46,10 +48,13 @@ SCANNED = 1000
 
 
 class Owned(Struct, frozen=True):
-    """A suite as it is stored, with whose it is."""
+    """A suite as it is stored, with whose it is: `key_id` made it and `changed_by` changed it last. `None`, of before
+    this was kept, is nobody but an administrator."""
 
     account_id: str
     suite: Suite
+    key_id: str | None = None
+    changed_by: str | None = None
 
 
 class OwnedRun(Struct, frozen=True):
@@ -162,6 +167,7 @@ async def create_suite(call: Call) -> Suite:
     if cases is None:
         raise Unprocessable("cases: is required, unless a template brings them", param="cases")
     validate(cases)
+    judged(cases, body.judge)
     services = call.services
     now_ms = services.clock.unix_ms()
     suite = Suite(
@@ -176,7 +182,7 @@ async def create_suite(call: Call) -> Suite:
         created_at_ms=now_ms,
         updated_at_ms=now_ms,
     )
-    stored = encode(Owned(call.key.account_id, suite)).decode()
+    stored = encode(Owned(call.key.account_id, suite, call.key.id, call.key.id)).decode()
     await services.store.put_document(Document("suite", suite.id, now_ms, now_ms, stored))
     return suite
 
@@ -185,7 +191,10 @@ async def update_suite(call: Call) -> Suite:
     """PUT /api/v1/optimization/test-suites/{suite_id}."""
     body: SuiteChange = call.body
     services = call.services
-    await suite_of(services, call.key, call.path["suite_id"])
+    assert call.key is not None
+    by = call.key
+    owned = await owned_of(services, by, call.path["suite_id"])
+    own(by, owned.key_id, f"test suite {owned.suite.id}")
     now_ms = services.clock.unix_ms()
     given = {name: getattr(body, name) for name in body.__struct_fields__ if getattr(body, name) is not UNSET}
     if "models" in given:
@@ -200,7 +209,8 @@ async def update_suite(call: Call) -> Suite:
         assert old is not None, "suites are never removed"
         owned = decode(old, type=Owned)
         suite = msgspec.structs.replace(owned.suite, **given, updated_at_ms=now_ms, version=owned.suite.version + 1)
-        return encode(Owned(owned.account_id, suite)).decode()
+        judged(suite.cases, suite.judge)
+        return encode(msgspec.structs.replace(owned, suite=suite, changed_by=by.id)).decode()
 
     stored = await services.store.change_document("suite", call.path["suite_id"], now_ms, change)
     return decode(stored.body, type=Owned).suite
@@ -237,7 +247,8 @@ async def run_csv(call: Call) -> Response:
 
 async def run(services: Services, principal: Principal, suite: Suite, *, schedule_id: str | None = None) -> Run:
     """All cases on all models, one after the other: a suite must not be what trips a provider's limits. Kept when it is
-    over; a run that is cancelled leaves the records of what it asked."""
+    over; a run that is cancelled leaves the records of what it asked. Raises `Forbidden` for a key without chat."""
+    require_mode(principal, "chat")
     began_ms = services.clock.unix_ms()
     id = new_id("run", began_ms)
     ask = asker(services, principal, f"llmwise-suite-{id}")
@@ -290,11 +301,31 @@ def _silenced(body: str | None) -> str:
 
 async def suite_of(services: Services, key: KeyRow | None, suite_id: str) -> Suite:
     """Raises `NotFound`, also for another account's."""
+    return (await owned_of(services, key, suite_id)).suite
+
+
+async def owned_of(services: Services, key: KeyRow | None, suite_id: str) -> Owned:
+    """Raises `NotFound`, also for another account's."""
     document = await services.store.document("suite", suite_id)
     owned = None if document is None else decode(document.body, type=Owned)
     if owned is None or not _visible(key, owned.account_id):
         raise NotFound(f"no test suite {suite_id[:64]!r}; /optimization/test-suites lists them")
-    return owned.suite
+    return owned
+
+
+def own(key: KeyRow, maker: str | None, what: str) -> None:
+    """Raises `Forbidden` unless `key` made it or is an administrator's."""
+    if not key.admin and key.id != maker:
+        raise Forbidden(f"{what} was made with another key: only that one or an administrator's may do that")
+
+
+def judged(cases: Sequence[Case], judge: str | None) -> None:
+    """Raises `Unprocessable` for a check that a judge makes, where neither it nor the suite names one."""
+    for number, case in enumerate(cases):
+        for at, check in enumerate(case.checks):
+            if check.type == "judge" and check.judge is None and judge is None:
+                where = f"cases[{number}].checks[{at}]"
+                raise Unprocessable(f"{where}: names no judge and neither does the suite; add `judge`", param=where)
 
 
 def _visible(key: KeyRow | None, account_id: str) -> bool:

@@ -9,7 +9,7 @@ from llmwise.api.frame import Call
 from llmwise.domain.errors import NotFound
 from llmwise.domain.money import to_credits, to_usd
 from llmwise.domain.records import AttemptRecord, RequestRecord
-from llmwise.orchestration.settlement import TERMS, Payer
+from llmwise.orchestration.settlement import Payer, payer_of
 from llmwise.storage import ledger
 from llmwise.storage.rows import ModelUsage, Tally
 
@@ -136,7 +136,7 @@ async def history_item(call: Call) -> HistoryDetail:
     charges = await call.services.store.charged([record.id])
     return HistoryDetail(
         **_fields(record, charges.get(record.id, 0)),
-        attempt_list=[_attempt(attempt) for attempt in found.attempts],
+        attempt_list=[_attempt(attempt, found.request.code) for attempt in found.attempts],
         route=Raw(record.route or "[]"),
         warnings=Raw(record.warnings or "[]"),
     )
@@ -302,7 +302,7 @@ def _fields(record: RequestRecord, charged_nanousd: int) -> dict[str, Any]:
     }
 
 
-def _attempt(attempt: AttemptRecord) -> AttemptItem:
+def _attempt(attempt: AttemptRecord, code: str | None) -> AttemptItem:
     return AttemptItem(
         number=attempt.number,
         model=attempt.model,
@@ -318,6 +318,6 @@ def _attempt(attempt: AttemptRecord) -> AttemptItem:
         completion_tokens=attempt.output_tokens,
         usage_estimated=attempt.usage_estimated,
         cost=None if attempt.cost_nanousd is None else to_usd(attempt.cost_nanousd),
-        paid_by=TERMS[attempt.outcome].payer,
+        paid_by=payer_of(attempt, code),
         byok=attempt.byok,
     )

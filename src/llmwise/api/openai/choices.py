@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec.json import Encoder
 
-from llmwise.api.account import account
+from llmwise.api.account import account, model_of
 from llmwise.api.errors import openai_body
 from llmwise.api.openai.events import DONE, OpenAIStream, choice, usage_of
 from llmwise.domain.errors import GatewayError
@@ -38,7 +38,7 @@ class ChoicesStream:
         out = b"".join([stream.finished(None) for stream in others]) + last.finished(self._ledger)
         if self._include_usage:
             assert self._ledger.final is not None
-            model = self._ledger.final.model
+            model = model_of(self._ledger)
             usage = wire.Chunk(_id(self._ledger), self._created, model, [], _usage(self._choices))
             out += b"data: " + _encode(usage) + b"\n\n"
         return out + DONE
@@ -49,14 +49,12 @@ class ChoicesStream:
 
 def completion(answers: Sequence[Answer], ledger: Ledger, choices: Sequence[Ledger]) -> bytes:
     """A whole answer. Choices that failed over may be other models': the answer names the first one's."""
-    first = choices[0].final
-    assert first is not None
     return _encode(
         {
             "id": _id(ledger),
             "object": "chat.completion",
             "created": ledger.created_at_ms // 1000,
-            "model": first.model,
+            "model": model_of(choices[0]),
             "choices": [choice(one, index) for index, one in enumerate(answers)],
             "usage": _usage(choices),
             "llmwise": account(ledger),

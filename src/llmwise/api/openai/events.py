@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.json import Decoder, Encoder
 
-from llmwise.api.account import account, with_account
+from llmwise.api.account import account, model_of, with_account
 from llmwise.api.errors import openai_body
 from llmwise.domain.errors import GatewayError
 from llmwise.domain.events import (
@@ -183,7 +183,7 @@ def _completion(result: Answer, ledger: Ledger) -> dict[str, Any]:
         "id": "chatcmpl-" + ledger.id,
         "object": "chat.completion",
         "created": ledger.created_at_ms // 1000,
-        "model": final.model,
+        "model": model_of(ledger),
         "choices": [choice(result)],
         "usage": usage_of(final),
         "llmwise": account(ledger),

@@ -68,14 +68,18 @@ DIMS = (
 
 def page(value: Page) -> Iterator[UsageDraft | Malformed]:
     """The drafts of a page."""
-    for bucket in value.data:
-        starts = moment(bucket.starting_at, "starting_at")
-        ends = starts + DAY_MS if bucket.ending_at is None else moment(bucket.ending_at, "ending_at")
-        for result in bucket.results:
+    for at, bucket in enumerate(value.data, 1):
+        try:
+            starts = moment(bucket.starting_at, "starting_at")
+            ends = starts + DAY_MS if bucket.ending_at is None else moment(bucket.ending_at, "ending_at")
+        except Malformed as error:
+            yield error.at(f"bucket {at}")
+            continue
+        for number, result in enumerate(bucket.results, 1):
             try:
                 yield _result(result, starts, ends)
             except Malformed as error:
-                yield error
+                yield error.at(f"bucket {at}, result {number}")
 
 
 def _result(result: Result, starts: int, ends: int) -> UsageDraft:

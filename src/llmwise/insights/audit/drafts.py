@@ -4,6 +4,7 @@ Counting conventions end here: a draft has disjoint token buckets (`TokenUsage`)
 integer nano-USD. What the export does not say is `None`.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
@@ -11,17 +12,26 @@ from typing import Any
 
 from msgspec import Struct
 
-from llmwise.domain.money import from_usd
+from llmwise.domain.money import NANO_PER_USD, from_usd
 from llmwise.domain.usage import TokenUsage
 from llmwise.storage.audit import UsageKind
 
-MOST_TOKENS = 10**15
-"""More than all providers serve in a month: a count beyond it is a mistake, and its sums would overflow."""
-MOST_NANOUSD = 10**18
+MOST_TOKENS = 10**12
+"""Of one request or bucket. A count beyond it is a mistake, and at the dearest list price no 64-bit amount of money."""
+MOST_USD = 1_000_000
+"""Of one request or bucket: an amount beyond it is a mistake."""
 
 
 class Malformed(Exception):
-    """One line is not what its format promises; the reason is for people."""
+    """One line is not what its format promises; the reason is for people. `place` is where in a line that holds many
+    ("bucket 3, result 2"), empty for all of it."""
+
+    place = ""
+
+    def at(self, place: str) -> "Malformed":
+        """The same, with its place."""
+        self.place = place
+        return self
 
 
 class UsageDraft(Struct, frozen=True):
@@ -88,8 +98,8 @@ def part(whole: int, some: int, name: str) -> int:
 
 
 def money(value: Any, name: str, *, unit: int = 1) -> int | None:
-    """Nano-USD of an amount in USD, or in 1/`unit` of one (cents: 100); `None` for none. Negative amounts are credits.
-    Raises `Malformed`."""
+    """Nano-USD of an amount in USD, or in 1/`unit` of one (cents: 100); `None` for none. Negative amounts are credits,
+    which a report has and a request has not: see `paid`. Raises `Malformed`."""
     if value is None or value == "":
         return None
     try:
@@ -99,9 +109,30 @@ def money(value: Any, name: str, *, unit: int = 1) -> int | None:
         nano = from_usd(amount)
     except (ValueError, InvalidOperation):
         raise Malformed(f"{name} = {str(value)[:40]!r}: not an amount of money") from None
-    if abs(nano) > MOST_NANOUSD:
-        raise Malformed(f"{name} = {str(value)[:40]}: more than anybody spends")
+    if abs(nano) > MOST_USD * NANO_PER_USD:
+        raise Malformed(f"{name} = {str(value)[:40]}: over {MOST_USD:,} USD in one line")
     return nano
+
+
+def paid(value: Any, name: str) -> int | None:
+    """Nano-USD that one request cost: never below 0. Raises `Malformed`."""
+    nano = money(value, name)
+    if nano is not None and nano < 0:
+        raise Malformed(f"{name} = {str(value)[:40]}: a request costs nothing or more")
+    return nano
+
+
+def unfit(draft: "UsageDraft | RequestDraft") -> Malformed | None:
+    """What is wrong with text that a database or a page can't hold: control characters, half a pair."""
+    for name in _NAMES:
+        text = getattr(draft, name, None)
+        if text is not None and not text.isprintable() and _UNFIT.search(text):
+            return Malformed(f"{name} = {text[:40]!r}: has control characters")
+    return None
+
+
+_NAMES = ("model", "provider", "external_id", "conversation_id")
+_UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def moment(value: Any, name: str) -> int:

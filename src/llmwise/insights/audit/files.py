@@ -22,7 +22,10 @@ MOST_LINE_BYTES = 16 * 1024 * 1024
 """Longest line, and longest element of an array."""
 MOST_BYTES = 64 * 1024 * 1024 * 1024
 """After decompression: a file that goes on for ever ends here."""
+MOST_FIELD_CHARS = 4 * 1024 * 1024
+"""Longest field of a CSV: a prompt of a million tokens. Not longer: a quote without its pair swallows as much."""
 CHUNK_BYTES = 256 * 1024
+GZIP = b"\x1f\x8b"
 
 Numbered: TypeAlias = tuple[int, Any]
 
@@ -41,8 +44,10 @@ class Input:
         file.seek(0, os.SEEK_END)
         self.size = file.tell()
         file.seek(0)
-        self._packed = file.read(2) == b"\x1f\x8b"
-        self.head = self._head()
+        self._packed = file.read(2) == GZIP
+        start = self._start()
+        self.start = start[:2]
+        self.head = start.decode("utf-8", "replace").lstrip("\ufeff")
 
     @property
     def position(self) -> int:
@@ -85,6 +90,7 @@ class Input:
         """CSV: rows by the names of the header, whatever of comma, semicolon and tab it uses. A header that comes
         again (files that were joined) is left out."""
         header: list[str] = []
+        csv.field_size_limit(max(csv.field_size_limit(), MOST_FIELD_CHARS))  # the process's: Python has no other
         reader = csv.reader(self._text(), delimiter=delimiter(self.head))
         while True:
             try:
@@ -158,9 +164,9 @@ class Input:
         except (OSError, EOFError) as error:
             raise Unreadable(f"{self.name}: can't be read on ({error})") from error
 
-    def _head(self) -> str:
+    def _start(self) -> bytes:
         try:
-            return self.open().read(HEAD_BYTES).decode("utf-8", "replace").lstrip("\ufeff")
+            return self.open().read(HEAD_BYTES)
         except (OSError, EOFError) as error:
             raise Unreadable(f"{self.name}: can't be read ({error})") from error
 

@@ -1,5 +1,6 @@
 """Which export is this? By what only it has: names of JSON fields, columns of a CSV header."""
 
+import codecs
 import csv
 import json
 import re
@@ -11,7 +12,7 @@ from msgspec import Struct
 
 from llmwise.insights.audit import anthropic_usage, litellm_spend, openai_batch, openai_usage, requests_jsonl
 from llmwise.insights.audit.drafts import Malformed, RequestDraft, UsageDraft
-from llmwise.insights.audit.files import Input, Unreadable, delimiter
+from llmwise.insights.audit.files import GZIP, Input, Unreadable, delimiter
 
 Parsed: TypeAlias = Iterator[UsageDraft | RequestDraft | Malformed]
 Layout: TypeAlias = Literal["lines", "values", "csv"]
@@ -89,14 +90,19 @@ def recognise(file: Input) -> Format:
             return found
         shown = _keys(head)[:120] or "no fields"
         raise UnknownFormat(f"{file.name}: JSON that is no export I know (it begins with {shown}); {_understood()}")
-    columns = [name.strip() for name in next(csv.reader([head.split("\n", 1)[0]], delimiter=delimiter(head)), [])]
+    try:
+        columns = [name.strip() for name in next(csv.reader([head.split("\n", 1)[0]], delimiter=delimiter(head)), [])]
+    except csv.Error:
+        columns = []
     for each in FORMATS:
         if each.columns and each.columns <= set(columns):
             return each
     below = head.find("\n{")
     if below >= 0 and (found := _by_marks(head[below + 1 :])) is not None:
         return found  # lines of JSON, of which the first is broken
-    shown = ", ".join(name[:30] for name in columns[:12])
+    if (why := _no_text(file)) is not None:
+        raise UnknownFormat(f"{file.name}: {why}")
+    shown = ", ".join(name[:30] for name in columns[:12]) or "no CSV either"
     raise UnknownFormat(f"{file.name}: neither JSON nor a CSV that I know (its first line is {shown}); {_understood()}")
 
 
@@ -164,6 +170,19 @@ def _by_marks(head: str) -> Format | None:
     for each in FORMATS:
         if each.marks and all(any(mark in keys for mark in either) for either in each.marks):
             return each
+    return None
+
+
+def _no_text(file: Input) -> str | None:
+    """What is the matter with a file that is no text as it should be, and what to do."""
+    if file.start == GZIP:
+        return "is compressed twice: unpack it once"
+    if file.start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return 'is UTF-16: save it as UTF-8 (in Excel: "CSV UTF-8")'
+    if "\0" in file.head:
+        return f"is no text; {_understood()}"
+    if "\r" in file.head and "\n" not in file.head:
+        return "its lines end in a carriage return alone: save it with line feeds"
     return None
 
 

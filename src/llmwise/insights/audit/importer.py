@@ -15,14 +15,14 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
-from llmwise.insights.audit.drafts import DAY_MS, Malformed, RequestDraft, UsageDraft
+from llmwise.insights.audit.drafts import DAY_MS, Malformed, RequestDraft, UsageDraft, unfit
 from llmwise.insights.audit.files import Input
-from llmwise.insights.audit.formats import parser, recognise, values
+from llmwise.insights.audit.formats import layout, parser, recognise, values
 from llmwise.insights.audit.openai_batch import Pairing
 from llmwise.insights.audit.prices import Prices
 from llmwise.routing.classifier import Classification, classify
@@ -37,7 +37,7 @@ KINDS_OF_REJECTION = 50
 
 
 class Rejection(Struct, frozen=True):
-    """A line that was left out, by its number (the first is 1), and why."""
+    """A line that was left out, or an entry of a JSON document, by its number (the first is 1), and why."""
 
     line: int
     reason: str
@@ -46,7 +46,8 @@ class Rejection(Struct, frozen=True):
 class Imported(Struct, frozen=True):
     """What became of a file. `records` were understood and are `new`, `replaced` or `unchanged`. `rejected` lines were
     left out: the first ones are in `rejections`, all are counted in `reasons`. `known`: the same bytes were imported
-    before, nothing was read. `unanswered` questions of a batch had no answer among the files."""
+    before, nothing was read. `unanswered` questions of a batch had no answer among the files. `alike` requests without
+    an id say just what another one says, and are one with it. `unit` is what `Rejection.line` numbers."""
 
     name: str
     format: str
@@ -62,6 +63,8 @@ class Imported(Struct, frozen=True):
     unpriced: int = 0
     known: bool = False
     unanswered: int = 0
+    alike: int = 0
+    unit: Literal["line", "entry"] = "line"
 
 
 class Reading:
@@ -78,7 +81,7 @@ class Reading:
         self._bucket = -1
         self._rejections: list[Rejection] = []
         self._reasons: Counter[str] = Counter()
-        self._rejected = self._records = self._listed = self._unpriced = 0
+        self._rejected = self._records = self._listed = self._unpriced = self._alike = 0
         self._added = Added()
 
     @property
@@ -94,28 +97,32 @@ class Reading:
         requests: list[RequestDraft] = []
         for number, value in values(self.file, self.format):
             if isinstance(value, Malformed):
-                self._reject(number, str(value))
+                self._reject(number, value)
                 continue
             try:
                 for draft in parse(value):
                     if isinstance(draft, Malformed):
-                        self._reject(number, str(draft))
+                        self._reject(number, draft)
+                    elif (bad := unfit(draft)) is not None:
+                        self._reject(number, bad)
                     elif isinstance(draft, UsageDraft):
                         usage.append(draft)
                     else:
                         requests.append(draft)
-            except (Malformed, msgspec.ValidationError) as error:
-                self._reject(number, str(error)[:200])
+            except Malformed as error:
+                self._reject(number, error)
+            except msgspec.ValidationError as error:
+                self._reject(number, Malformed(str(error)[:200]))
             if len(usage) >= BATCH:
                 yield [self._usage(draft) for draft in self._cut_up(usage)]
                 usage = []
             if len(requests) >= BATCH:
-                yield [self._request(draft) for draft in requests]
+                yield self._requests(requests)
                 requests = []
         if usage:
             yield [self._usage(draft) for draft in self._cut_up(usage)]
         if requests:
-            yield [self._request(draft) for draft in requests]
+            yield self._requests(requests)
 
     def added(self, counts: Added) -> None:
         """Tell what the store made of a batch."""
@@ -136,13 +143,15 @@ class Reading:
             reasons=dict(self._reasons),
             priced_from_catalog=self._listed,
             unpriced=self._unpriced,
-            unanswered=self._pairing.end(),
+            alike=self._alike,
+            unit="entry" if layout(self.file, self.format) == "values" else "line",
         )
 
-    def _reject(self, line: int, reason: str) -> None:
+    def _reject(self, line: int, error: Malformed) -> None:
         self._rejected += 1
+        reason = str(error)
         if len(self._rejections) < SHOWN_REJECTIONS:
-            self._rejections.append(Rejection(line, reason))
+            self._rejections.append(Rejection(line, f"{error.place}: {reason}" if error.place else reason))
         kind = reason.split(" = ")[0].split(" - `")[0][:80]
         known = kind in self._reasons or len(self._reasons) < KINDS_OF_REJECTION
         self._reasons[kind if known else "other reasons"] += 1
@@ -186,6 +195,13 @@ class Reading:
             cost_nanousd=cost,
             priced_by=priced_by,
         )
+
+    def _requests(self, drafts: list[RequestDraft]) -> list[ImportedRequest]:
+        rows = [self._request(draft) for draft in drafts]
+        # Within a batch: over a whole file it would take every id in memory, and in a log twins stand together.
+        unnamed = [row.id for row in rows if row.external_id is None]
+        self._alike += len(unnamed) - len(set(unnamed))
+        return rows
 
     def _request(self, draft: RequestDraft) -> ImportedRequest:
         tokens = draft.tokens

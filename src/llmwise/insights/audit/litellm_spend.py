@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct, field
 
 from llmwise.domain.usage import TokenUsage
-from llmwise.insights.audit.drafts import Malformed, RequestDraft, count, moment, money, part
+from llmwise.insights.audit.drafts import Malformed, RequestDraft, count, moment, paid, part
 from llmwise.insights.audit.messages import needs_in, prompt_of
 
 SOURCE = "litellm"
@@ -84,7 +84,7 @@ def row(value: Row) -> Iterator[RequestDraft]:
         input=fresh, cache_read=read, cache_write_5m=write, output=count(value.completion_tokens, "completion_tokens")
     )
     failed = (value.status or known.status) == "failure"
-    spend = money(value.spend, "spend")
+    spend = paid(value.spend, "spend")
     if spend == 0 and tokens.total and str(value.cache_hit).lower() != "true" and not failed:
         spend = None  # LiteLLM writes 0 for a price that it does not know
     asked = value.messages or value.proxy_server_request

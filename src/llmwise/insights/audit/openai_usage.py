@@ -58,14 +58,18 @@ class Page(Struct):
 
 def page(value: Page) -> Iterator[UsageDraft | Malformed]:
     """The drafts of a page. Results without tokens (images, speech, storage) come as `Malformed`, which says so."""
-    for bucket in value.data:
-        starts = moment(bucket.start_time, "start_time")
-        ends = starts + DAY_MS if bucket.end_time is None else moment(bucket.end_time, "end_time")
-        for result in bucket.results or bucket.result:
+    for at, bucket in enumerate(value.data, 1):
+        try:
+            starts = moment(bucket.start_time, "start_time")
+            ends = starts + DAY_MS if bucket.end_time is None else moment(bucket.end_time, "end_time")
+        except Malformed as error:
+            yield error.at(f"bucket {at}")
+            continue
+        for number, result in enumerate(bucket.results or bucket.result, 1):
             try:
                 yield _result(result, starts, ends)
             except Malformed as error:
-                yield error
+                yield error.at(f"bucket {at}, result {number}")
 
 
 def _result(result: Result, starts: int, ends: int) -> UsageDraft:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from llmwise.domain.usage import TokenUsage
-from llmwise.insights.audit.drafts import MOST_TOKENS, Malformed, RequestDraft, moment, money, part
+from llmwise.insights.audit.drafts import MOST_TOKENS, Malformed, RequestDraft, moment, paid, part
 from llmwise.insights.audit.messages import clipped, needs_in, prompt_of
 from llmwise.routing.classifier import TASK_TYPES
 
@@ -81,7 +81,7 @@ def line(value: Line) -> Iterator[RequestDraft]:
         external_id=value.id,
         provider=value.provider,
         failed=value.status >= 400,
-        cost_nanousd=money(value.cost_usd, "cost_usd"),
+        cost_nanousd=paid(value.cost_usd, "cost_usd"),
         latency_ms=value.latency_ms,
         ttft_ms=value.ttft_ms,
         prompt=prompt_of(value.messages) if value.prompt is None else clipped(value.prompt),
