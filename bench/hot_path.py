@@ -3,7 +3,7 @@
 Two gateways, each a process of its own, on one scripted provider, asked in turn, whole answers and streams one after
 the other:
 
-    bare     the key is checked, and that is all: no rate limits, no budgets, nothing recorded
+    bare     the key is checked and the metrics are kept, and that is all: no limits, no budgets, no records
     full     rate limits, tokens a minute and concurrency; budgets of key and account a day and a month; each request
              admitted and settled on the spool and in the ledger, and written to SQLite
 
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -32,7 +32,6 @@ from llmwise.cli.serve import settle_garbage, uvicorn_config
 from llmwise.config import load
 from llmwise.domain.access import Access, Budget
 from llmwise.domain.money import NANO_PER_USD
-from llmwise.domain.records import Admission, AttemptRecord, LedgerEntry, RequestRecord
 from llmwise.providers.scripted.server import ScriptedServer
 from llmwise.storage.store import OfflineKeys, Store
 from tests.chaos.load import Load
@@ -58,18 +57,6 @@ output_price = 2.0
 """
 
 
-class Nothing:
-    """A `domain.ports.Recorder` that keeps nothing."""
-
-    def admit(self, admission: Admission) -> None:
-        return
-
-    def record(
-        self, request: RequestRecord, attempts: Sequence[AttemptRecord], entries: Sequence[LedgerEntry] = ()
-    ) -> None:
-        return
-
-
 def serve(folder: Path, port: int, bare: bool) -> None:
     """One gateway, in this process, until it is told to stop."""
     config = load(folder / "llmwise.toml")
@@ -77,7 +64,7 @@ def serve(folder: Path, port: int, bare: bool) -> None:
     async def lifespan(gateway: Gateway) -> AsyncIterator[None]:
         runtime = await open_runtime(config)
         services = await runtime.configure(config)
-        gateway.services = msgspec.structs.replace(services, recorder=Nothing()) if bare else services
+        gateway.services = msgspec.structs.replace(services, recorder=services.metrics) if bare else services
         yield
         await runtime.stop(10)
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from llmwise.domain.access import Period
 from llmwise.domain.errors import BreakerEffect, Unavailable
@@ -69,7 +70,7 @@ class Counted(Struct, frozen=True, gc=False):
 
 class Purse(Struct, frozen=True, gc=False):
     """What one key or account spends in one period. Above `soft_nanousd` it is warned of, from `hard_nanousd` on
-    refused; `None`: never."""
+    refused; `None`: never. `id` follows from the rest; a request looks it up a dozen times."""
 
     kind: Literal["key", "account"]
     owner: str
@@ -77,10 +78,10 @@ class Purse(Struct, frozen=True, gc=False):
     period: Period
     hard_nanousd: int | None = None
     soft_nanousd: int | None = None
+    id: str = ""
 
-    @property
-    def id(self) -> str:
-        return f"{self.kind}:{self.owner}:{self.period}"
+    def __post_init__(self) -> None:
+        force_setattr(self, "id", f"{self.kind}:{self.owner}:{self.period}")
 
 
 class Standing(Struct, frozen=True, gc=False):
