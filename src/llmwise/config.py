@@ -75,7 +75,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     host                address to listen on
     port                0 takes a free one
-    workers             processes; with [state] memory:// circuits, limits and budgets are each one's own
+    workers             processes; with [state] memory:// circuits and limits are each one's own
     max_body_bytes      a request's body at most
     max_header_bytes    a request's headers at most
     header_read_s       how long a caller may take to send its headers

@@ -52,8 +52,6 @@ class LocalPurses:
             entry = self._open.get(purse.id)
             if entry is None or (entry.ends_ms is not None and now_ms >= entry.ends_ms):
                 return False
-            if entry.again_ms is not None and now_ms >= entry.again_ms:
-                self._ask_again(purse, entry, now_ms)
         return True
 
     async def open(self, purses: Sequence[Purse], now_ms: int) -> None:
@@ -90,8 +88,11 @@ class LocalPurses:
     def hold(self, claim: Claim) -> None:
         """Set the claim's amount aside in each of its purses, which are open."""
         entries = tuple([self._open[purse.id] for purse in claim.purses])
-        for entry in entries:
+        now_ms = claim.created_at_ms
+        for purse, entry in zip(claim.purses, entries, strict=True):
             entry.reserved += claim.amount_nanousd
+            if entry.again_ms is not None and now_ms >= entry.again_ms:
+                self._ask_again(purse, entry, now_ms)
         self._held[claim.id] = entries
 
     def settle(self, claim: Claim, charged_nanousd: int) -> None:

@@ -262,7 +262,10 @@ class Writer:
         """Beside the writing, by a clock of its own: the folders of the dead wait neither for a pause nor delay one."""
         while True:
             await asyncio.sleep(self._settings.adopt_s)
-            await self._adopt(spool)
+            try:
+                await self._adopt(spool)
+            except Exception:  # a defect must not end the looking for good, and unheard
+                log.exception("what a dead process has left could not be replayed; tried again")
 
     async def _adopt(self, spool: Spool) -> None:
         try:
